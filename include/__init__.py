@@ -1,0 +1,1 @@
+"""The evaluation itself: everything below knows nothing of Airflow, except operators."""

@@ -1,0 +1,45 @@
+"""What can go wrong, as types.
+
+Each message says where (file, row, key or resource), what was expected and what to do.
+
+    JudgeError
+    ├── ConfigError        a key of an evaluation, model or environment is wrong
+    ├── DatasetError       the prompts cannot be read
+    ├── AccountError       AWS does not answer, or is not the account that the environment names
+    ├── DeploymentError    an endpoint did not come into service
+    ├── GenerationError    more responses failed than the evaluation allows
+    ├── JudgeJobError      the judge's training job failed or was stopped
+    └── ResultsError       what the judge wrote cannot be read
+"""
+
+
+class JudgeError(Exception):
+    """Base of all errors that a person can act on; shown without a traceback."""
+
+
+class ConfigError(JudgeError):
+    """A key of an evaluation, model or environment is wrong."""
+
+
+class DatasetError(JudgeError):
+    """The prompts cannot be read."""
+
+
+class AccountError(JudgeError):
+    """AWS does not answer, or is not the account that the environment names."""
+
+
+class DeploymentError(JudgeError):
+    """An endpoint did not come into service."""
+
+
+class GenerationError(JudgeError):
+    """More responses failed than the evaluation allows."""
+
+
+class JudgeJobError(JudgeError):
+    """The judge's training job failed or was stopped."""
+
+
+class ResultsError(JudgeError):
+    """What the judge wrote cannot be read."""

@@ -1,0 +1,276 @@
+"""The words of the pipeline as record types: every stage takes some of these and returns others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Outcome = Literal["ok", "truncated", "empty", "refused", "error"]
+"""What became of one request for a response. `ok` and `truncated` are usable."""
+
+Order = Literal["forward", "backward"]
+"""`forward`: the baseline in position A. `backward`: the candidate in position A."""
+
+Verdict = Literal["A>B", "B>A", "A=B"]
+"""What the judge said about positions A and B as it saw them."""
+
+Preference = Literal["candidate", "baseline", "tie"]
+
+ComparisonVerdict = Literal["candidate_better", "baseline_better", "inconclusive"]
+
+Evidence = Literal["per_pair", "aggregate"]
+
+GateOutcome = Literal["pass", "fail", "inconclusive", "none"]
+
+RunStatus = Literal["complete", "partial", "capped", "failed"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One input that every model answers."""
+
+    prompt_id: str
+    text: str
+    system: str | None = None
+    category: str | None = None
+    group: str | None = None
+    """Prompts of one group are not independent (one article, one template); None: its own group."""
+    reference: str | None = None
+    """The data set's own answer, if it has one. Never shown to the models or the judge."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """One model's answer to one prompt, or the record of why there is none."""
+
+    prompt_id: str
+    model: str
+    outcome: Outcome
+    text: str | None
+    """The model's text; None unless the outcome is `ok` or `truncated`."""
+    error_type: str | None = None
+    error_message: str | None = None
+    attempts: int = 1
+    latency_ms: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    stop_reason: str | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether the judge may see it."""
+        return self.outcome in ("ok", "truncated")
+
+
+PairStatus = Literal[
+    "judged",
+    "identical",
+    "too_long",
+    "baseline_failed",
+    "candidate_failed",
+    "both_failed",
+]
+"""`judged` pairs are in the judge's input; `identical` responses are a tie without asking."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One prompt with the responses of baseline and candidate."""
+
+    prompt_id: str
+    prompt: str
+    """The text that the judge sees, the system prompt included."""
+    baseline: str | None
+    candidate: str | None
+    status: PairStatus
+    category: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Judgment:
+    """One verdict of the judge about one pair in one order, or the record of why there is none."""
+
+    prompt_id: str
+    order: Order
+    verdict: Verdict | None
+    error: str | None = None
+
+    @property
+    def preference(self) -> Preference | None:
+        """The verdict with positions turned back into roles."""
+        if self.verdict is None:
+            return None
+        if self.verdict == "A=B":
+            return "tie"
+        in_a: Preference = "baseline" if self.order == "forward" else "candidate"
+        in_b: Preference = "candidate" if self.order == "forward" else "baseline"
+        return in_a if self.verdict == "A>B" else in_b
+
+
+@dataclass(frozen=True)
+class JudgeOutput:
+    """What one judge job wrote: its own metrics, and the judgments where it left details."""
+
+    metrics: dict[str, float | None]
+    """The container's `results.all`, untouched; NaN as None."""
+    judgments: list[Judgment] | None
+    """None without details; pairs that the details do not mention have no judgments."""
+    warnings: list[Notice] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that a reader of the summary must know."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class GenerationErrors:
+    """Responses that could not be used, per role."""
+
+    baseline: int
+    candidate: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many of what; None where aggregate evidence cannot tell."""
+
+    prompts: int
+    generation_errors: GenerationErrors
+    pairs: int | None
+    """Pairs with both judgments valid."""
+    unresolved: int | None
+    """Pairs with one judgment or none."""
+    judgments: int
+    """Valid judgments."""
+    inference_errors: int
+    candidate_wins: int | None
+    baseline_wins: int | None
+    ties: int | None
+    """Inconsistent pairs included."""
+    inconsistent: int | None
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """The candidate's share of pairs, ties counted half; bounds are None where no interval exists."""
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    confidence_level: float
+    method: str
+
+
+@dataclass(frozen=True)
+class MissingBounds:
+    """The win rate if every pair without a preference had gone to the baseline, or to the candidate."""
+
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far the judge follows positions instead of responses."""
+
+    consistency: float | None
+    """Share of pairs whose two orders agree."""
+    preference_for_a: float | None
+    """Share of position A among the judgments that named a winner."""
+
+
+@dataclass(frozen=True)
+class CategoryResult:
+    """The comparison within one category of prompts."""
+
+    category: str
+    counts: Counts
+    win_rate: WinRate
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """One of Nova's own numbers beside ours."""
+
+    metric: str
+    nova: float | None
+    recomputed: float | None
+    unit: Literal["judgments", "pairs", "share"]
+    note: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One candidate against the baseline."""
+
+    baseline: str
+    candidate: str
+    verdict: ComparisonVerdict
+    sentence: str
+    evidence: Evidence
+    counts: Counts
+    win_rate: WinRate
+    missing_bounds: MissingBounds
+    sign_test_p_value: float | None
+    position: Position
+    detectable_effect: float | None
+    """Distance from 0.5 that these pairs would show with 80 % power."""
+    needed_pairs: int | None
+    """Pairs that 80 % power would take at the estimated win rate."""
+    by_category: list[CategoryResult]
+    nova: dict[str, float | None]
+    reconciliation: list[Reconciliation]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the run decides about the candidate."""
+
+    outcome: GateOutcome
+    reason: str
+
+
+@dataclass(frozen=True)
+class SummaryEnvironment:
+    """Where the run happened."""
+
+    name: str
+    kind: Literal["sandbox", "aws"]
+    account_id: str
+    region: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Money, in the currency of the price file."""
+
+    estimated: float | None
+    actual: float | None
+    currency: str
+    priced_at: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The numbers of one run: summary.json."""
+
+    schema_version: str
+    status: RunStatus
+    evaluation: str
+    dag_id: str
+    run_id: str
+    started_at: str
+    """ISO 8601, UTC."""
+    ended_at: str
+    environment: SummaryEnvironment
+    provenance: dict[str, Any]
+    gate: Gate
+    warnings: list[Notice]
+    cost: Cost | None
+    artifacts: dict[str, str]
+    comparisons: list[Comparison]
