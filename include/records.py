@@ -1,4 +1,4 @@
-"""The words of the pipeline as record types: every stage takes some of these and returns others."""
+"""The words of the pipeline as records: every stage takes some of these and returns others."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class WinRate:
-    """The candidate's share of pairs, ties counted half; bounds are None where no interval exists."""
+    """The candidate's share of pairs, ties counted half; no interval: bounds are None."""
 
     estimate: float | None
     low: float | None
@@ -168,7 +168,7 @@ class WinRate:
 
 @dataclass(frozen=True)
 class MissingBounds:
-    """The win rate if every pair without a preference had gone to the baseline, or to the candidate."""
+    """The win rate if all pairs without a preference had gone to one model."""
 
     low: float | None
     high: float | None
