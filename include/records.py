@@ -225,6 +225,8 @@ class Comparison:
     by_category: list[CategoryResult]
     nova: dict[str, float | None]
     reconciliation: list[Reconciliation]
+    unreliable: str | None = None
+    """Why the verdict is inconclusive whatever the interval says; None: the numbers may decide."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,55 @@
+"""A run in, the names out that it uses on AWS: slugs, digests, resource names and tags."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+
+MAX_NAME = 63
+"""Longest name of a SageMaker model, endpoint or training job."""
+
+
+def slug(text: str, limit: int = MAX_NAME) -> str:
+    """Turn any text into lower-case letters, digits and single hyphens.
+
+    Example:
+        >>> slug("manual__2026-11-24T06:00:00+00:00")
+        'manual-2026-11-24t06-00-00-00-00'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:limit].strip("-")
+
+
+def digest(*parts: str, length: int = 12) -> str:
+    """Return the first `length` hex digits of the SHA-256 of the parts."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:length]
+
+
+def run_slug(dag_id: str, run_id: str) -> str:
+    """Name the folder of a run; the digest keeps apart run ids that differ only in punctuation."""
+    return f"{slug(run_id, 50)}-{digest(dag_id, run_id, length=8)}"
+
+
+def resource_name(evaluation: str, role: str, *identity: str) -> str:
+    """Name an AWS resource: readable in front, unique through the digest of its identity.
+
+    Args:
+        evaluation: Name of the evaluation.
+        role: What the resource is for, for example a model's name.
+        identity: Whatever makes it this resource and no other.
+
+    Returns:
+        At most 60 characters, so that an attempt's number still fits behind it.
+    """
+    readable = "-".join(filter(None, (slug(evaluation, 20), slug(role, 22))))
+    return f"nj-{readable}-{digest(evaluation, role, *identity)}"
+
+
+def tags(environment: str, evaluation: str, run_uri: str, own: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return AWS tags that say which run a resource belongs to, the environment's own first."""
+    ours = {
+        "nova-judge:environment": environment,
+        "nova-judge:evaluation": evaluation,
+        "nova-judge:run": run_uri,
+    }
+    return [{"Key": key, "Value": value[:256]} for key, value in {**own, **ours}.items()]

@@ -1,0 +1,92 @@
+"""The run folder on S3: records in, objects out, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
+Record = TypeVar("Record")
+
+CONFIG = "config.json"
+SUMMARY = "summary.json"
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder.
+
+    Objects are whole or absent, as S3 promises; what grows while work goes on is written as
+    parts named by their content, so that writing a part twice changes nothing.
+    """
+
+    s3: BaseClient
+    uri: str
+    """`s3://bucket/prefix`, without a slash at the end."""
+
+    def at(self, name: str) -> str:
+        """Return the URI of the object `name` in this folder."""
+        return f"{self.uri}/{name}"
+
+    def write(self, name: str, body: bytes | str, content_type: str = "application/json") -> str:
+        """Store one object and return its URI."""
+        bucket, key = split_uri(self.at(name))
+        data = body.encode() if isinstance(body, str) else body
+        self.s3.put_object(Bucket=bucket, Key=key, Body=data, ContentType=content_type)
+        return self.at(name)
+
+    def read(self, name: str) -> bytes:
+        """Return one object's content."""
+        bucket, key = split_uri(self.at(name))
+        body: bytes = self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        return body
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the names below `prefix`, sorted."""
+        bucket, key = split_uri(self.at(prefix))
+        start = len(key) - len(prefix)
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
+        return sorted(item["Key"][start:] for page in pages for item in page.get("Contents", []))
+
+    def write_records(self, name: str, records: Iterable[Any]) -> str:
+        """Store dataclass records as JSON lines and return the URI."""
+        return self.write(name, to_lines(map(dataclasses.asdict, records)), "application/x-ndjson")
+
+    def read_records(self, name: str, record_type: type[Record]) -> Iterator[Record]:
+        """Yield the records that `write_records` stored, in their order."""
+        for line in self.read(name).splitlines():
+            yield record_type(**json.loads(line))
+
+    def add_part(self, prefix: str, records: Iterable[Any]) -> str:
+        """Store records as a part below `prefix`, named by its content, and return the URI."""
+        import hashlib
+
+        body = to_lines(map(dataclasses.asdict, records))
+        return self.write(f"{prefix}/part-{hashlib.sha256(body).hexdigest()[:24]}.jsonl", body)
+
+    def read_parts(self, prefix: str, record_type: type[Record]) -> Iterator[Record]:
+        """Yield the records of all parts below `prefix`."""
+        for name in self.names(f"{prefix}/part-"):
+            yield from self.read_records(name, record_type)
+
+
+def to_lines(rows: Iterable[dict[str, Any]]) -> bytes:
+    r"""Return rows as JSON lines in ASCII: a lone surrogate or U+2028 in a text does no harm."""
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Split an S3 URI.
+
+    Example:
+        >>> split_uri("s3://bucket/a/b.json")
+        ('bucket', 'a/b.json')
+    """
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key

@@ -1,0 +1,227 @@
+"""Facts about the page: it says what the numbers say, and nothing in it can do harm."""
+
+import base64
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from include.records import (
+    Cost,
+    Gate,
+    GenerationErrors,
+    JudgeOutput,
+    Judgment,
+    Notice,
+    Pair,
+    Summary,
+    SummaryEnvironment,
+)
+from include.report import ReportPair, interval_drawing, render, report_pair
+from include.winrate import compare, resolve_pairs
+
+HOSTILE = "<script>alert(1)</script></iframe><img src=x onerror=alert(1)> {{ 7 * 7 }} \u202e"
+VOID = {"meta", "img", "br", "line", "circle", "link", "input"}
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page, as far as the tests ask."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.attributes, self.text, self.open = [], [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.text.append(data)
+
+    def says(self, words):
+        return words in " ".join(" ".join(self.text).split())
+
+
+def make_comparison(wins=51, losses=15, *, details=True, group=None):
+    said = [("B>A", "A>B")] * wins + [("A>B", "B>A")] * losses
+    pairs = [
+        Pair(f"p{i}", "q", "x", "y", "judged", category="code", group=group)
+        for i in range(len(said))
+    ]
+    judgments = [
+        Judgment(pair.prompt_id, order, verdict)
+        for pair, both in zip(pairs, said, strict=True)
+        for order, verdict in zip(("forward", "backward"), both, strict=True)
+    ]
+    return compare(
+        baseline="qwen",
+        candidate="claude",
+        prompts=len(pairs),
+        generation_errors=GenerationErrors(1, 2),
+        pairs=pairs,
+        output=JudgeOutput(
+            {"a_scores": 2.0 * losses, "b_scores": 2.0 * wins, "ties": 0.0, "winrate": 0.77},
+            judgments if details else None,
+        ),
+        confidence_level=0.95,
+        min_consistency=0.5,
+        max_error_rate=0.05,
+    )
+
+
+def make_summary(*comparisons, kind="sandbox", **changes):
+    summary = Summary(
+        schema_version="1.0",
+        status="complete",
+        evaluation="qwen-vs-claude",
+        dag_id="nova_llm_judge",
+        run_id="manual__2026-01-05T06:00:00+00:00",
+        started_at="2026-01-05T06:00:00Z",
+        ended_at="2026-01-05T06:20:00Z",
+        environment=SummaryEnvironment("sandbox", kind, "000000000000", "us-east-1"),
+        provenance={"config_digest": "sha256:abc", "versions": {"airflow": "3.3.2", "x": None}},
+        gate=Gate("pass", "superiority needs a win rate above 50 %."),
+        warnings=[],
+        cost=None,
+        artifacts={"summary": "s3://bucket/summary.json"},
+        comparisons=list(comparisons),
+    )
+    return replace(summary, **changes)
+
+
+def make_loss(i=0, text="plain", **changes):
+    pair = ReportPair(f"p{i}", "code", f"prompt {i}", text, text, "baseline", "A>B", "B>A")
+    return replace(pair, **changes)
+
+
+def page(*comparisons, charts=None, examples=(), **changes):
+    summary = make_summary(*comparisons, **changes)
+    return Page(render(summary, charts=charts or {}, examples=examples))
+
+
+def test_the_page_says_verdict_interval_pairs_and_gate():
+    result = make_comparison()
+    shown = page(result)
+    assert shown.open == []
+    assert shown.says(result.sentence)
+    assert shown.says("66 of 66 prompts") and shown.says("percentage points from 50 %")
+    assert shown.says("gate: pass") and shown.says("superiority needs a win rate")
+
+
+def test_simulated_aws_says_so_and_real_aws_does_not():
+    assert page(make_comparison()).says("simulated AWS")
+    assert not page(make_comparison(), kind="aws").says("simulated AWS")
+
+
+def test_model_output_is_harmless():
+    hostile = make_loss(
+        text=HOSTILE, prompt=HOSTILE, category=HOSTILE, prompt_id=HOSTILE, candidate_name=HOSTILE
+    )
+    result = make_comparison()
+    result = replace(result, candidate=HOSTILE, baseline=HOSTILE, sentence=HOSTILE)
+    shown = page(
+        result,
+        result,
+        examples=[hostile],
+        charts={HOSTILE: b"png"},
+        warnings=[Notice(HOSTILE, HOSTILE)],
+        provenance={HOSTILE: {"x": HOSTILE}},
+        evaluation=HOSTILE,
+    )
+    assert shown.open == []
+    assert "script" not in shown.tags and "iframe" not in shown.tags
+    assert shown.tags.count("img") == 1
+    assert not [name for _, name, _ in shown.attributes if name.startswith("on")]
+    assert shown.says("{{ 7 * 7 }}")
+
+
+def test_nothing_is_fetched_from_elsewhere():
+    shown = page(make_comparison(), charts={"Six panels": b"png"}, examples=[make_loss()])
+    links = [value for _, name, value in shown.attributes if name in ("src", "href", "srcset")]
+    assert links == ["data:image/png;base64," + base64.b64encode(b"png").decode()]
+    policy = dict((name, value) for tag, name, value in shown.attributes if tag == "meta")
+    assert "link" not in shown.tags and policy
+    assert any("default-src 'none'" in value for _, _, value in shown.attributes)
+
+
+def test_every_image_has_an_alternative_text():
+    shown = page(make_comparison(), charts={"Six panels: claude against qwen": b"png"})
+    alternatives = [value for tag, name, value in shown.attributes if (tag, name) == ("img", "alt")]
+    assert alternatives == ["Six panels: claude against qwen"]
+    labels = [
+        value for tag, name, value in shown.attributes if (tag, name) == ("svg", "aria-label")
+    ]
+    assert labels[0].startswith("Win rate 77 %, interval 67 % to 88 %")
+
+
+def test_twenty_losses_are_shown_and_the_rest_is_counted():
+    examples = [make_loss(i) for i in range(23)]
+    examples += [make_loss(99, preference="candidate"), make_loss(98, preference="tie")]
+    shown = page(make_comparison(), examples=examples)
+    assert shown.tags.count("details") == 20
+    assert shown.says("20 shown, 3 not shown")
+    assert not shown.says("prompt 99") and not shown.says("prompt 98")
+
+
+def test_model_text_may_run_from_right_to_left():
+    shown = page(make_comparison(), examples=[make_loss(text="שלום")])
+    assert [value for _, name, value in shown.attributes if name == "dir"].count("auto") >= 3
+
+
+def test_totals_alone_are_said_to_be_totals():
+    shown = page(make_comparison(details=False))
+    assert shown.says("Nova's totals only") and shown.says("132 judgments")
+
+
+def test_no_interval_is_said():
+    shown = page(make_comparison(group="one"))
+    assert shown.says("No interval") and shown.says("single independent unit")
+
+
+def test_contradictions_with_nova_are_named():
+    result = make_comparison()
+    rows = [
+        replace(row, nova=999.0) if row.metric == "ties" else row for row in result.reconciliation
+    ]
+    assert page(replace(result, reconciliation=rows)).says("1: ties")
+
+
+@pytest.mark.parametrize("status", ["complete", "partial", "capped", "failed"])
+def test_a_run_without_comparisons_has_a_page(status):
+    shown = page(status=status, gate=Gate("none", "No gate was asked for."))
+    assert shown.open == [] and shown.says("No candidate could be compared")
+
+
+def test_no_pairs_at_all_have_a_page():
+    assert page(make_comparison(0, 0)).says("no win rate")
+
+
+def test_cost_warnings_and_provenance_are_shown():
+    cost = Cost(1.5, None, "USD", "2026-01-01")
+    warnings = [Notice("mismatch", "The counts differ.")]
+    shown = page(make_comparison(), cost=cost, warnings=warnings)
+    assert shown.says("estimated 1.5, actual not known USD")
+    assert shown.says("The counts differ.") and shown.says("versions / airflow")
+    assert page(make_comparison()).says("not known: no prices given")
+
+
+def test_the_drawing_is_on_a_scale_from_0_to_100_percent():
+    result = make_comparison()
+    half = replace(result, win_rate=replace(result.win_rate, estimate=0.5, low=0.0, high=1.0))
+    drawing = interval_drawing(half)
+    assert (drawing.low, drawing.estimate, drawing.high) == (20, 320, 620)
+
+
+def test_a_resolved_pair_becomes_a_pair_to_read():
+    pair = Pair("p1", "q", "x", "y", "judged", category="code")
+    judgments = [Judgment("p1", "forward", "A>B"), Judgment("p1", "backward", "B>A")]
+    shown = report_pair(resolve_pairs([pair], judgments)[0], "claude")
+    assert shown == ReportPair("p1", "code", "q", "x", "y", "baseline", "A>B", "B>A", "claude")

@@ -1,0 +1,530 @@
+"""Facts about the numbers; expected values come from scipy, statsmodels or published tables."""
+
+import doctest
+import gzip
+import json
+import math
+import random
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+from include import winrate
+from include.records import GenerationErrors, JudgeOutput, Judgment, Pair
+from include.winrate import (
+    clopper_pearson,
+    cluster_t_interval,
+    conservative_interval,
+    decide_gate,
+    detectable_effect,
+    mismatches,
+    needed_pairs,
+    percent,
+    resolve_preference,
+    sign_test,
+)
+
+WIN, LOSS, TIE = ("B>A", "A>B"), ("A>B", "B>A"), ("A=B", "A=B")
+ALWAYS_A, HALF_WIN, HALF_LOSS = ("A>B", "A>B"), ("B>A", "A=B"), ("A=B", "B>A")
+ALPACA = Path(__file__).parents[1].parent / "shared" / "data" / "alpaca_eval_2.jsonl.gz"
+
+
+def make_pairs(count, *, group=None, category=None, status="judged"):
+    return [
+        Pair(
+            prompt_id=f"p{i}",
+            prompt="q",
+            baseline="x",
+            candidate="y",
+            status=status,
+            group=group(i) if group else None,
+            category=category(i) if category else None,
+        )
+        for i in range(count)
+    ]
+
+
+def judge(pairs, verdicts):
+    """Judgments of pairs; verdicts are (forward, backward), None an inference error."""
+    return [
+        Judgment(pair.prompt_id, order, verdict, None if verdict else "unreadable")
+        for pair, both in zip(pairs, verdicts, strict=True)
+        for order, verdict in zip(("forward", "backward"), both, strict=True)
+    ]
+
+
+def compare(pairs, verdicts=None, *, metrics=None, output=True, prompts=None, **limits):
+    judgments = None if verdicts is None else judge(pairs, verdicts)
+    return winrate.compare(
+        baseline="qwen",
+        candidate="claude",
+        prompts=len(pairs) if prompts is None else prompts,
+        generation_errors=GenerationErrors(0, 0),
+        pairs=pairs,
+        output=JudgeOutput(metrics or {}, judgments) if output else None,
+        **{"confidence_level": 0.95, "min_consistency": 0.5, "max_error_rate": 0.05, **limits},
+    )
+
+
+def totals(verdicts):
+    """What Nova's metrics would be for these verdicts."""
+    forward = [both[0] for both in verdicts]
+    backward = [both[1] for both in verdicts]
+    return {
+        "a_scores": float(forward.count("A>B") + backward.count("B>A")),
+        "b_scores": float(forward.count("B>A") + backward.count("A>B")),
+        "ties": float(forward.count("A=B") + backward.count("A=B")),
+        "inference_error": float(forward.count(None) + backward.count(None)),
+    }
+
+
+def width(interval):
+    return interval.high - interval.low
+
+
+class TestResolve:
+    def test_agreeing_orders_make_a_preference(self):
+        forward, backward = judge(make_pairs(1), [WIN])
+        assert resolve_preference([forward], [backward]) == "candidate"
+
+    def test_disagreeing_orders_make_a_tie(self):
+        result = compare(make_pairs(12), [ALWAYS_A] + [WIN] * 11)
+        assert (result.counts.ties, result.counts.inconsistent) == (1, 1)
+        assert result.win_rate.estimate == pytest.approx(11.5 / 12)
+
+    def test_a_tie_and_a_win_are_inconsistent_too(self):
+        result = compare(make_pairs(12), [HALF_WIN] + [WIN] * 11)
+        assert (result.counts.ties, result.counts.inconsistent) == (1, 1)
+
+    def test_one_missing_order_leaves_a_pair_unresolved(self):
+        result = compare(make_pairs(30), [("B>A", None)] + [WIN] * 15 + [LOSS] * 14)
+        assert (result.counts.pairs, result.counts.unresolved) == (29, 1)
+        assert (result.counts.judgments, result.counts.inference_errors) == (59, 1)
+        assert result.win_rate.estimate == pytest.approx(15 / 29)
+        assert result.missing_bounds.low == pytest.approx(15 / 30)
+        assert result.missing_bounds.high == pytest.approx(16 / 30)
+
+    def test_two_judgments_of_one_order_are_not_guessed_from(self):
+        forward, backward = judge(make_pairs(1), [WIN])
+        assert resolve_preference([forward, forward], [backward]) is None
+        assert resolve_preference([forward, forward], []) is None
+
+    def test_judgments_of_unknown_prompts_are_ignored(self):
+        pairs = make_pairs(3)
+        result = winrate.resolve_pairs(pairs[:2], judge(pairs, [WIN] * 3))
+        assert [row.preference for row in result] == ["candidate", "candidate"]
+
+
+class TestIntervals:
+    def test_ungrouped_pairs_have_the_ordinary_t_interval(self):
+        scores = [1, 0, 0.5, 1, 1, 0, 1, 1, 0.5, 1, 0, 1]
+        found = cluster_t_interval(scores, [str(i) for i in range(12)], 0.95)
+        mean, error = sum(scores) / 12, stats.sem(scores)
+        low, high = stats.t.interval(0.95, 11, loc=mean, scale=error)
+        assert (found.low, found.high) == pytest.approx((low, min(1.0, high)))
+        assert found.standard_error == pytest.approx(error)
+
+    def test_groups_have_the_cluster_robust_error_of_statsmodels(self):
+        import statsmodels.api as sm
+
+        rng = random.Random(3)
+        scores = [rng.choice([0, 0.5, 1]) for _ in range(60)]
+        groups = [rng.randrange(15) for _ in range(60)]
+        # statsmodels multiplies by G/(G-1) · (n-1)/(n-k), which is G/(G-1) for a mean (k = 1).
+        fit = sm.OLS(scores, [1.0] * 60).fit(
+            cov_type="cluster", cov_kwds={"groups": groups}, use_t=True
+        )
+        found = cluster_t_interval(scores, [str(g) for g in groups], 0.95)
+        assert found.standard_error == pytest.approx(fit.bse[0])
+        assert (found.low, found.high) == pytest.approx(tuple(fit.conf_int()[0]))
+
+    @pytest.mark.parametrize(("k", "n"), [(0, 7), (7, 7), (9, 12), (10, 26), (116, 805)])
+    def test_clopper_pearson_is_that_of_statsmodels(self, k, n):
+        found = clopper_pearson(k, n, 0.95)
+        expected = proportion_confint(k, n, 0.05, method="beta")
+        assert (found.low, found.high) == pytest.approx(expected)
+
+    @pytest.mark.parametrize(("verdict", "k"), [(WIN, 20), (LOSS, 0), (TIE, 10), (ALWAYS_A, 10)])
+    def test_scores_without_spread_have_the_binomial_interval(self, verdict, k):
+        rate = compare(make_pairs(20), [verdict] * 20).win_rate
+        low, high = proportion_confint(k, 20, 0.05, method="beta")
+        assert (rate.low, rate.high) == pytest.approx((low, high))
+        assert "no spread" in rate.method
+
+    def test_one_group_has_no_interval(self):
+        result = compare(make_pairs(20, group=lambda i: "notre dame"), [WIN] * 20)
+        assert (result.win_rate.low, result.win_rate.high) == (None, None)
+        assert result.verdict == "inconclusive"
+        assert "single independent unit" in result.sentence
+
+    def test_one_prompt_has_no_interval(self):
+        result = compare(make_pairs(1), [WIN])
+        assert result.win_rate.low is None
+        assert result.detectable_effect is None and result.needed_pairs is None
+
+    def test_fewer_than_ten_units_are_said_to_be_rough(self):
+        result = compare(make_pairs(9), [WIN] * 7 + [LOSS] * 2)
+        assert "rough" in result.win_rate.method and "rough" in result.sentence
+        assert "rough" not in compare(make_pairs(10), [WIN] * 8 + [LOSS] * 2).sentence
+
+    def test_grouping_widens_the_interval_of_prompts_that_move_together(self):
+        verdicts = [WIN if i // 10 % 3 else LOSS for i in range(120)]
+        alone = compare(make_pairs(120), verdicts).win_rate
+        grouped = compare(make_pairs(120, group=lambda i: str(i // 10)), verdicts).win_rate
+        assert width(grouped) > 2 * width(alone)
+
+    @pytest.mark.parametrize(("prompts", "least"), [(25, 0.92), (100, 0.935)])
+    def test_the_interval_covers_the_truth(self, prompts, least):
+        rng = random.Random(prompts)
+        clusters = [str(i) for i in range(prompts)]
+        covered = 0
+        for _ in range(1500):
+            scores = rng.choices([1.0, 0.5, 0.0], [0.5, 0.2, 0.3], k=prompts)
+            found = cluster_t_interval(scores, clusters, 0.95)
+            covered += found.low <= 0.6 <= found.high
+        assert least <= covered / 1500 <= 0.97
+
+    @given(
+        verdicts=st.lists(
+            st.sampled_from([WIN, LOSS, TIE, ALWAYS_A, HALF_WIN, HALF_LOSS]),
+            min_size=2,
+            max_size=60,
+        ),
+        groups=st.one_of(st.none(), st.integers(1, 12)),
+        seed=st.integers(0, 9),
+    )
+    @settings(max_examples=300, deadline=None, derandomize=True)
+    def test_totals_alone_never_give_a_narrower_interval_than_rows(self, verdicts, groups, seed):
+        rng = random.Random(seed)
+        group = None
+        if groups:
+            weights = [2**-i for i in range(groups)]
+            group = lambda i: str(rng.choices(range(groups), weights)[0])  # noqa: E731
+        pairs = make_pairs(len(verdicts), group=group)
+        rows = compare(pairs, verdicts).win_rate
+        aggregate = compare(pairs, metrics=totals(verdicts)).win_rate
+        if not {HALF_WIN, HALF_LOSS} & set(verdicts):
+            assert aggregate.estimate == pytest.approx(rows.estimate)
+        assert (aggregate.low is None) == (rows.low is None)
+        if rows.low is not None:
+            assert aggregate.low <= rows.low + 1e-9
+            assert aggregate.high >= rows.high - 1e-9
+
+    @pytest.mark.parametrize("bias", [0.0, 0.3, 0.9])
+    @pytest.mark.parametrize("ties", [0.0, 0.2])
+    @pytest.mark.parametrize("count", [10, 60, 400])
+    def test_totals_alone_are_wider_for_judges_of_any_consistency(self, count, ties, bias):
+        rng = random.Random(count)
+
+        def verdict(better, worse):
+            if rng.random() < ties:
+                return "A=B"
+            if rng.random() < bias:
+                return "A>B"
+            return better if rng.random() < 0.65 else worse
+
+        for _ in range(20):
+            verdicts = [(verdict("B>A", "A>B"), verdict("A>B", "B>A")) for _ in range(count)]
+            pairs = make_pairs(count)
+            rows = compare(pairs, verdicts).win_rate
+            assert width(compare(pairs, metrics=totals(verdicts)).win_rate) >= width(rows)
+
+    def test_groups_of_equal_size_count_as_their_number(self):
+        grouped = conservative_interval(0.3, [4] * 30, 0.95)
+        alone = conservative_interval(0.3, [1] * 30, 0.95)
+        assert (grouped.low, grouped.high) == pytest.approx((alone.low, alone.high))
+
+
+class TestPublished:
+    """Results that were published as wins although they show nothing."""
+
+    def test_the_notebooks_example_is_inconclusive(self):
+        # AWS's notebook, "Example Metrics Output": 16 to 10 on 13 prompts in both orders.
+        published = {"a_scores": 16.0, "b_scores": 10.0, "ties": 0.0, "inference_error": 0.0}
+        published |= {"winrate": 0.38, "lower_rate": 0.23, "upper_rate": 0.56}
+        result = compare(make_pairs(13), metrics=published)
+        assert (result.verdict, result.evidence) == ("inconclusive", "aggregate")
+        assert result.win_rate.low < 0.224 and result.win_rate.high > 0.575  # Wilson on judgments
+        assert mismatches(result) == []
+
+    def test_the_notebooks_result_is_inconclusive(self):
+        # AWS's notebook, "Results": 9 of 12 judgments, "High confidence"; six prompts.
+        published = {"a_scores": 3.0, "b_scores": 9.0, "ties": 0.0, "inference_error": 0.0}
+        result = compare(make_pairs(6), metrics=published)
+        assert result.verdict == "inconclusive"
+        assert result.sentence.startswith("Inconclusive: claude wins 75 % of 6 pairs")
+
+    def test_nine_to_three_has_the_p_value_of_scipy(self):
+        assert sign_test(9, 3) == pytest.approx(stats.binomtest(9, 12).pvalue)
+        assert sign_test(9, 3) == pytest.approx(0.146, abs=5e-4)
+        assert sign_test(0, 0) is None
+
+    @pytest.mark.skipif(not ALPACA.exists(), reason="AlpacaEval's data is not part of the project")
+    def test_alpaca_evals_leaderboard_is_reproduced(self):
+        # alpaca_eval_2_leaderboard.csv: claude-2.1, n_wins 115, n_wins_base 688, n_draws 2 of 805.
+        with gzip.open(ALPACA, "rt") as rows:
+            scores = [json.loads(row)["preference"]["claude-2.1"] for row in rows]
+        verdicts = [WIN if s > 1.5 else LOSS if s < 1.5 else TIE for s in scores]
+        pairs = make_pairs(len(verdicts))
+        result = compare(pairs, verdicts, metrics=totals(verdicts))
+        counts = result.counts
+        assert (counts.candidate_wins, counts.baseline_wins, counts.ties) == (115, 688, 2)
+        assert 100 * result.win_rate.estimate == pytest.approx(14.409937888198757)
+        assert result.verdict == "baseline_better" and mismatches(result) == []
+        aggregate = compare(pairs, metrics=totals(verdicts))
+        assert width(aggregate.win_rate) > width(result.win_rate)
+        assert aggregate.verdict == "baseline_better"
+
+
+class TestPlanning:
+    # Decided pairs for 80 % power of the exact binomial test, two-sided .05 (G*Power gives the
+    # same): .55 786, .60 199, .65 90, .70 49. The normal approximation lies slightly below.
+    @pytest.mark.parametrize(("rate", "exact"), [(0.55, 786), (0.6, 199), (0.65, 90), (0.7, 49)])
+    def test_needed_pairs_are_near_the_exact_power_calculation(self, rate, exact):
+        error = math.sqrt(rate * (1 - rate) / 200)
+        needed = needed_pairs(winrate.Interval(rate, 0.0, 1.0, error, 200, ""), 200, 0.95)
+        assert 0.93 * exact <= needed <= exact
+
+    def test_needed_pairs_are_symmetric_and_none_at_one_half(self):
+        below, above = (winrate.Interval(p, 0.0, 1.0, 0.05, 99, "") for p in (0.4, 0.6))
+        assert needed_pairs(below, 99, 0.95) == needed_pairs(above, 99, 0.95)
+        even = winrate.Interval(0.5, 0.4, 0.6, 0.05, 99, "")
+        assert needed_pairs(even, 99, 0.95) is None
+
+    def test_six_pairs_are_needed_when_every_pair_is_won(self):
+        # 2 · 0.5^n < 0.05 first holds at n = 6, as the sign test says.
+        assert sign_test(6, 0) < 0.05 < sign_test(5, 0)
+        assert compare(make_pairs(5), [WIN] * 5).needed_pairs == 6
+        assert compare(make_pairs(6), [WIN] * 6).verdict == "candidate_better"
+
+    def test_the_detectable_effect_is_shown_with_eighty_percent_power(self):
+        from statsmodels.stats.power import TTestPower
+
+        rng = random.Random(5)
+        verdicts = [WIN if rng.random() < 0.6 else LOSS for _ in range(100)]
+        result = compare(make_pairs(100), verdicts)
+        deviation = stats.tstd([float(v == WIN) for v in verdicts])
+        effect = TTestPower().solve_power(nobs=100, alpha=0.05, power=0.8) * deviation
+        assert result.detectable_effect == pytest.approx(effect, rel=0.01)
+
+    def test_too_few_pairs_detect_nothing(self):
+        assert compare(make_pairs(4), [WIN, LOSS, WIN, LOSS]).detectable_effect is None
+        nothing = winrate.Interval(None, None, None, None, 0, "none")
+        assert detectable_effect(nothing, 0.95) is None
+
+
+class TestVerdict:
+    def test_the_sentence_says_who_wins_how_often_and_how_surely(self):
+        result = compare(make_pairs(66), [WIN] * 51 + [LOSS] * 15)
+        assert result.sentence == (
+            "claude beats qwen: it wins 77 % of 66 pairs (95 % interval 67 % to 88 %)."
+        )
+
+    def test_an_interval_around_one_half_is_inconclusive_and_says_what_it_takes(self):
+        result = compare(make_pairs(20), [WIN] * 12 + [LOSS] * 8)
+        assert result.verdict == "inconclusive"
+        assert "takes about 204 pairs to show" in result.sentence
+
+    def test_a_judge_that_follows_positions_decides_nothing(self):
+        result = compare(make_pairs(100), [ALWAYS_A] * 100)
+        assert (result.position.consistency, result.position.preference_for_a) == (0.0, 1.0)
+        assert result.verdict == "inconclusive" and "two orders agree" in result.unreliable
+
+    def test_low_consistency_overrules_a_clear_interval(self):
+        result = compare(make_pairs(100), [ALWAYS_A] * 60 + [WIN] * 40)
+        assert result.win_rate.low > 0.5
+        assert result.verdict == "inconclusive"
+
+    def test_too_many_invalid_judgments_overrule_a_clear_interval(self):
+        result = compare(make_pairs(50), [WIN] * 44 + [(None, "A>B")] * 6)
+        assert result.win_rate.low > 0.5 and result.verdict == "inconclusive"
+        assert "6.0 %" not in result.sentence and "6 % of 100 expected" in result.sentence
+
+    def test_missing_pairs_that_could_turn_the_verdict_make_it_inconclusive(self):
+        failed = make_pairs(100)[40:]
+        failed = [Pair(p.prompt_id, "q", "x", None, "candidate_failed") for p in failed]
+        judged = make_pairs(40)
+        output = JudgeOutput({}, judge(judged, [WIN] * 36 + [LOSS] * 4))
+        result = winrate.compare(
+            baseline="qwen",
+            candidate="claude",
+            prompts=100,
+            generation_errors=GenerationErrors(0, 60),
+            pairs=[*judged, *failed],
+            output=output,
+            confidence_level=0.95,
+            min_consistency=0.5,
+            max_error_rate=0.05,
+        )
+        assert result.win_rate.low > 0.5
+        assert result.missing_bounds.low == pytest.approx(0.36)
+        assert result.verdict == "inconclusive" and "missing pairs" in result.sentence
+
+    def test_percent_never_rounds_onto_one_half(self):
+        assert percent(0.5) == "50 %"
+        assert percent(0.5001) == "50.01 %"
+        assert percent(0.999) == "99.9 %"
+
+
+class TestNasty:
+    def test_no_pairs(self):
+        result = compare([], output=False)
+        assert (result.verdict, result.win_rate.estimate) == ("inconclusive", None)
+        assert (result.missing_bounds.low, result.reconciliation) == (None, [])
+
+    def test_all_errors(self):
+        result = compare(make_pairs(5), [(None, None)] * 5)
+        assert (result.counts.pairs, result.counts.unresolved) == (0, 5)
+        assert (result.missing_bounds.low, result.missing_bounds.high) == (0.0, 1.0)
+        assert "100 % of 10 expected judgments" in result.sentence
+
+    def test_all_prompts_failed(self):
+        result = compare(make_pairs(5, status="both_failed"), output=False)
+        assert (result.counts.unresolved, result.win_rate.estimate) == (0, None)
+
+    def test_identical_responses_are_ties_that_nobody_judged(self):
+        pairs = [
+            *make_pairs(10),
+            *(Pair(f"s{i}", "q", "x", "x", "identical") for i in range(10)),
+        ]
+        judgments = judge(pairs[:10], [WIN] * 10)
+        metrics = totals([WIN] * 10)
+        result = winrate.compare(
+            baseline="qwen",
+            candidate="claude",
+            prompts=20,
+            generation_errors=GenerationErrors(0, 0),
+            pairs=pairs,
+            output=JudgeOutput(metrics, judgments),
+            confidence_level=0.95,
+            min_consistency=0.5,
+            max_error_rate=0.05,
+        )
+        counts = result.counts
+        assert (counts.pairs, counts.ties, counts.judgments, counts.inconsistent) == (20, 10, 20, 0)
+        assert result.win_rate.estimate == 0.75 and result.position.consistency == 1.0
+        assert mismatches(result) == []
+        assert compare(pairs, metrics=metrics).win_rate.estimate == 0.75
+
+    def test_eleven_judgments_for_seven_prompts_are_not_enough(self):
+        # AWS's rubric sample: 3 + 7 + 0 ties + 1 error = 11 of 14 judgments.
+        metrics = {"a_scores": 3.0, "b_scores": 7.0, "ties": 0.0, "inference_error": 1.0}
+        result = compare(make_pairs(7), metrics=metrics)
+        assert result.verdict == "inconclusive"
+        assert [row.metric for row in mismatches(result)] == ["total"]
+
+    @pytest.mark.parametrize(
+        "metrics", [{}, {"a_scores": None}, {"b_scores": 3.0}, {"winrate": 0.9}]
+    )
+    def test_missing_metrics_are_tolerated_and_decide_nothing(self, metrics):
+        result = compare(make_pairs(7), metrics=metrics)
+        assert result.verdict == "inconclusive"
+
+    def test_details_that_contradict_novas_totals_are_told(self):
+        verdicts = [WIN] * 20
+        result = compare(make_pairs(20), verdicts, metrics={**totals(verdicts), "b_scores": 30.0})
+        assert {row.metric for row in mismatches(result)} == {"b_scores", "total"}
+
+    def test_novas_own_numbers_are_kept_untouched(self):
+        metrics = {"a_scores": 2.0, "b_scores": 38.0, "unheard_of": None}
+        assert compare(make_pairs(20), metrics=metrics).nova == metrics
+
+    def test_categories_use_the_same_estimator(self):
+        category = lambda i: ["code", "prose", None][i % 3]  # noqa: E731
+        pairs = make_pairs(60, category=category)
+        verdicts = [WIN if i % 7 else LOSS for i in range(60)]
+        result = compare(pairs, verdicts)
+        assert [row.category for row in result.by_category] == ["(none)", "code", "prose"]
+        prose = [verdicts[i] for i in range(60) if i % 3 == 1]
+        alone = compare(make_pairs(20), prose)
+        assert asdict(result.by_category[2].win_rate) == asdict(alone.win_rate)
+
+    @given(
+        verdicts=st.lists(
+            st.tuples(*[st.sampled_from(["A>B", "B>A", "A=B", None])] * 2), max_size=30
+        ),
+        details=st.booleans(),
+        groups=st.integers(1, 30),
+    )
+    @settings(max_examples=200, deadline=None, derandomize=True)
+    def test_counts_add_up_and_numbers_stay_in_range(self, verdicts, details, groups):
+        pairs = make_pairs(len(verdicts), group=lambda i: str(i % groups))
+        result = compare(pairs, verdicts if details else None, metrics=totals(verdicts))
+        counts, rate = result.counts, result.win_rate
+        assert counts.judgments + counts.inference_errors == 2 * len(verdicts)
+        assert mismatches(result) == []
+        if details:
+            assert counts.pairs == counts.candidate_wins + counts.baseline_wins + counts.ties
+            assert counts.pairs + counts.unresolved == len(verdicts)
+            assert counts.inconsistent <= counts.ties
+        if rate.low is not None:
+            assert 0 <= rate.low <= rate.estimate + 1e-12 and rate.estimate - 1e-12 <= rate.high
+            assert rate.high <= 1
+        json.dumps(asdict(result), allow_nan=False)
+
+
+class TestGate:
+    GOOD, POOR = [WIN] * 80 + [LOSS] * 20, [WIN] * 20 + [LOSS] * 80
+
+    def gate(self, verdicts, rule, margin=0.0):
+        return decide_gate([compare(make_pairs(len(verdicts)), verdicts)], rule, margin).outcome
+
+    def test_no_rule_is_no_gate(self):
+        assert self.gate(self.GOOD, "none") == "none"
+
+    def test_superiority_asks_for_the_whole_interval_above_the_margin(self):
+        assert self.gate(self.GOOD, "superiority") == "pass"
+        assert self.gate(self.GOOD, "superiority", 0.25) == "inconclusive"
+        assert self.gate(self.GOOD, "superiority", 0.4) == "fail"
+        assert self.gate(self.POOR, "superiority") == "fail"
+
+    def test_non_inferiority_lets_an_equal_candidate_pass(self):
+        even = [WIN] * 100 + [LOSS] * 100
+        assert self.gate(even, "superiority") == "inconclusive"
+        assert self.gate(even, "non_inferiority", 0.1) == "pass"
+        assert self.gate(even, "non_inferiority", 0.01) == "inconclusive"
+        assert self.gate(self.POOR, "non_inferiority", 0.1) == "fail"
+
+    def test_an_unreliable_judge_never_passes(self):
+        unreliable = [ALWAYS_A] * 300 + [WIN] * 20
+        assert self.gate(unreliable, "non_inferiority", 0.2) == "inconclusive"
+
+    def test_no_interval_is_inconclusive(self):
+        assert decide_gate([compare([], output=False)], "superiority", 0.0).outcome == (
+            "inconclusive"
+        )
+        assert decide_gate([], "superiority", 0.0).outcome == "inconclusive"
+
+    def test_missing_pairs_that_could_sink_a_pass_make_it_inconclusive(self):
+        result = compare(make_pairs(200), [WIN] * 100 + [LOSS] * 100, prompts=300)
+        assert result.unreliable is None
+        assert decide_gate([result], "non_inferiority", 0.1).outcome == "inconclusive"
+
+    def test_the_worst_candidate_decides_and_is_named(self):
+        from dataclasses import replace
+
+        good = compare(make_pairs(100), self.GOOD)
+        poor = replace(compare(make_pairs(100), self.POOR), candidate="gemma")
+        gate = decide_gate([good, poor], "superiority", 0.0)
+        assert gate.outcome == "fail" and "gemma" in gate.reason
+
+
+def test_the_examples_in_the_docstrings_run():
+    outcome = doctest.testmod(winrate)
+    assert outcome.attempted > 10 and outcome.failed == 0
+
+
+def test_importing_the_module_loads_nothing_heavy():
+    code = "import sys, include.winrate, include.charts, include.report; print(*sys.modules)"
+    root = Path(__file__).parents[1]
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"numpy", "scipy", "statsmodels", "matplotlib", "jinja2"} & set(loaded)
