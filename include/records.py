@@ -117,6 +117,8 @@ class JudgeOutput:
     judgments: list[Judgment] | None
     """None without details; pairs that the details do not mention have no judgments."""
     warnings: list[Notice] = field(default_factory=list)
+    orders_known: bool = True
+    """Whether each judgment's order is known, or only what both came to."""
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from tempfile import SpooledTemporaryFile
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -47,6 +49,14 @@ class RunFolder:
         body: bytes = self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
         return body
 
+    def open(self, name: str) -> IO[bytes]:
+        """Return one object as a file that can be read and searched, on disk if it is large."""
+        bucket, key = split_uri(self.at(name))
+        file = SpooledTemporaryFile(max_size=64 * 1024**2)
+        self.s3.download_fileobj(bucket, key, file)
+        file.seek(0)
+        return file
+
     def names(self, prefix: str) -> list[str]:
         """Return the names below `prefix`, sorted."""
         bucket, key = split_uri(self.at(prefix))
@@ -65,8 +75,6 @@ class RunFolder:
 
     def add_part(self, prefix: str, records: Iterable[Any]) -> str:
         """Store records as a part below `prefix`, named by its content, and return the URI."""
-        import hashlib
-
         body = to_lines(map(dataclasses.asdict, records))
         return self.write(f"{prefix}/part-{hashlib.sha256(body).hexdigest()[:24]}.jsonl", body)
 
@@ -79,6 +87,20 @@ class RunFolder:
 def to_lines(rows: Iterable[dict[str, Any]]) -> bytes:
     r"""Return rows as JSON lines in ASCII: a lone surrogate or U+2028 in a text does no harm."""
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def to_parquet(records: Sequence[Any], record_type: type) -> bytes:
+    """Return dataclass records as a parquet file with the columns of `record_type`, if empty too."""
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = [field.name for field in dataclasses.fields(record_type)]
+    table = {name: [getattr(record, name) for record in records] for name in columns}
+    sink = pyarrow.BufferOutputStream()
+    schema = pyarrow.schema([(name, pyarrow.string()) for name in columns])
+    parquet.write_table(pyarrow.table(table, schema=schema), sink)
+    body: bytes = sink.getvalue().to_pybytes()
+    return body
 
 
 def split_uri(uri: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from include.records import (
@@ -141,6 +141,7 @@ def compare(
     verdict: ComparisonVerdict = "inconclusive" if unreliable else by_interval
     needed = needed_pairs(found.interval, found.pairs, confidence_level)
     aggregate = found.counts.pairs is None
+    orders_known = output is None or output.orders_known
     return Comparison(
         baseline=baseline,
         candidate=candidate,
@@ -151,7 +152,7 @@ def compare(
         win_rate=found.win_rate,
         missing_bounds=found.missing_bounds,
         sign_test_p_value=found.sign_test_p_value,
-        position=found.position,
+        position=found.position if orders_known else replace(found.position, preference_for_a=None),
         detectable_effect=detectable_effect(found.interval, confidence_level),
         needed_pairs=needed,
         by_category=found.by_category,

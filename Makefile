@@ -1,0 +1,67 @@
+# `make` alone lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Where make was called: relative paths of CONFIG and OUT start there, with `make -C` too.
+CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
+
+export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
+
+.PHONY: help install run up down status logs reset test test-slow lint format lock docs render
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/.installed ## Make .venv from requirements-dev.txt
+
+$(VENV)/.installed: requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+		|| { echo "Error: Python 3.11 is needed; name it with PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	grep -A1000 '^uv==' requirements-dev.txt | awk 'NR > 1 && !/^ / {exit} {print}' > $(VENV)/uv.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
+	$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements-dev.txt
+	@touch $@
+
+run: install ## Compare models: CONFIG=file OUT=folder ENV=environment (all optional)
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.run --cwd "$(CALLER)" \
+		$(if $(CONFIG),--config "$(CONFIG)") $(if $(OUT),--out "$(OUT)") $(if $(ENV),--env "$(ENV)")
+
+up down status logs reset: install
+	@$(BIN)/python -m scripts.local $@
+up: ## Start Airflow and the sandbox
+down: ## Stop all that was started
+status: ## Say what is running
+logs: ## Follow the logs of Airflow and the sandbox
+reset: ## Stop, and forget the local state
+
+test: install ## Run the tests: offline, at most 25 minutes on two cores
+	$(BIN)/pytest -m "not slow"
+
+test-slow: install ## Run the tests that need a browser, a server or another Python
+	$(BIN)/pytest -m slow
+
+lint: install ## Check style, types and generated files
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m scripts.schemas --check
+
+format: install ## Put the code into shape
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: install ## Write docs/config.md and docs/schemas/ from the code
+	$(BIN)/python -m scripts.schemas
+
+render: install ## Print a resolved config and its digest: CONFIG=file ENV=environment
+	@$(BIN)/python -m scripts.render $(if $(CONFIG),"$(CONFIG)") $(if $(ENV),--env "$(ENV)")
+
+lock: install ## Write requirements*.txt from requirements*.in
+	for name in requirements requirements-dev; do \
+		$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header \
+			--no-emit-index-url --no-emit-find-links $$name.in -o $$name.txt || exit 1; \
+	done

@@ -1,0 +1,127 @@
+"""Compare language models with the Amazon Nova judge.
+
+Every prompt is answered once by the baseline and once by each candidate; Nova judges each pair of
+responses in both orders; the run ends in win rates with intervals, a report and a gate.
+
+`nova_llm_judge` takes any evaluation as conf. Each file in `evaluations/` is a DAG of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, task_group
+from airflow.timetables.trigger import CronTriggerTimetable
+
+from include import steps
+from include.config import EXAMPLE, evaluation_files, load_evaluation, params_schema
+from include.errors import JudgeError
+from include.operators import (
+    DeleteEndpointOperator,
+    DeployEndpointOperator,
+    NovaJudgeOperator,
+    as_airflow_param,
+    broken,
+    resolve,
+    step,
+)
+
+ATTEMPTS = {"retries": 2, "retry_exponential_backoff": 2.0, "max_retry_delay": timedelta(minutes=10)}
+JUDGE_POOL = os.environ.get("NOVA_JUDGE_POOL", "default_pool")
+
+
+def pipeline(evaluation: dict[str, Any] | None) -> None:
+    """Wire the tasks of one run; the names are the ones that the Airflow UI shows."""
+    run = resolve(evaluation)
+    shards = step(steps.load_prompts)(run)
+    candidates = step(steps.plan)(run, shards)
+
+    reserved = step(steps.reserve)(run, candidates)
+    deploy = DeployEndpointOperator.partial(
+        task_id="deploy",
+        run=run,
+        aws_conn_id=run["aws_conn_id"],
+        map_index_template="{{ task.config['model'] }}",
+    ).expand(config=reserved)
+    generate = (
+        step(steps.generate, map_index_template="{{ task.op_kwargs['shard']['model'] }}")
+        .partial(run=run, deployments=deploy.output)
+        .expand(shard=shards)
+    )
+    delete = DeleteEndpointOperator.partial(
+        task_id="delete",
+        run=run,
+        aws_conn_id=run["aws_conn_id"],
+        map_index_template="{{ task.config['model'] }}",
+    ).expand(config=reserved)
+    generate >> delete.as_teardown(setups=[reserved, deploy])
+
+    @task_group
+    def compare(candidate: str) -> None:
+        # One candidate's failed generation must not take the others down, so this looks for itself.
+        written = step(steps.write_judge_input, trigger_rule="all_done")(run, candidate)
+        generate >> written
+        judged = NovaJudgeOperator(
+            task_id="judge", run=run, config=written, aws_conn_id=run["aws_conn_id"], pool=JUDGE_POOL
+        )
+        step(steps.summarize)(run, judged.output)
+
+    compared = compare.expand(candidate=candidates)
+    published = step(steps.report, trigger_rule="all_done")(run)
+    compared >> published
+    step(steps.gate)(run, published)
+
+
+def dag(dag_id: str, evaluation: dict[str, Any] | None, defaults: dict[str, Any]) -> DAG:
+    """Build one DAG: the general one, or that of an evaluation file with its schedule."""
+    schedule = (evaluation or {}).get("schedule") or {}
+    timetable = None
+    if schedule.get("cron"):
+        timetable = CronTriggerTimetable(schedule["cron"], timezone=schedule["timezone"])
+    with DAG(
+        dag_id,
+        description=(__doc__ or "").splitlines()[0],
+        doc_md=__doc__,
+        schedule=timetable,
+        catchup=False,
+        is_paused_upon_creation=evaluation is not None,
+        params={
+            key: as_airflow_param(schema, defaults.get(key))
+            for key, schema in params_schema().items()
+        },
+        default_args=ATTEMPTS,
+        tags=["nova-judge", *(["scheduled"] if evaluation else [])],
+    ) as built:
+        pipeline(evaluation)
+    return built
+
+
+def broken_dag(dag_id: str, error: JudgeError) -> DAG:
+    """Show an evaluation file that cannot be read, without harming the others."""
+    with DAG(
+        dag_id,
+        doc_md=f"This evaluation cannot be read:\n\n```\n{error}\n```",
+        schedule=None,
+        is_paused_upon_creation=True,
+        tags=["nova-judge", "broken"],
+    ) as built:
+        broken(str(error))
+    return built
+
+
+def from_file(path: Path) -> DAG:
+    """Build the DAG of one evaluation file."""
+    dag_id = f"nova_llm_judge__{path.stem}"
+    try:
+        evaluation = load_evaluation(path)
+    except JudgeError as error:
+        return broken_dag(dag_id, error)
+    return dag(dag_id, evaluation, defaults=evaluation)
+
+
+dag("nova_llm_judge", None, defaults=load_evaluation(EXAMPLE))
+for file in evaluation_files():
+    from_file(file)

@@ -1,0 +1,346 @@
+"""The config as types: environments, models and evaluations, and what they resolve to.
+
+These classes are the one definition: files, trigger form, JSON schemas and docs come from them.
+Reading files and naming their mistakes is `config_files`' part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+SANDBOX_ACCOUNT = "000000000000"
+
+SECRET_KEY = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
+SECRET_REFERENCES = ("arn:aws:secretsmanager:", "airflow-connection:")
+
+Name = Annotated[str, Field(pattern=NAME)]
+S3Uri = Annotated[str, Field(pattern=r"^s3://[a-z0-9.-]{3,63}(/.*)?$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors, and nothing changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Vpc(Strict):
+    """The network that endpoints and judge jobs run in."""
+
+    subnets: list[str] = Field(min_length=1, description="Subnet ids.")
+    security_group_ids: list[str] = Field(min_length=1, description="Security group ids.")
+
+
+class Environment(Strict):
+    """Where a run happens."""
+
+    name: Name = Field(description="The file's name.")
+    account_id: str = Field(
+        pattern=r"^\d{12}$", description="AWS account, compared with what STS says before all else."
+    )
+    region: str = Field(description="AWS region; the connection must have the same.")
+    aws_conn_id: str = Field("aws_default", description="Airflow connection to AWS.")
+    execution_role_arn: str = Field(
+        pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$",
+        description="Role of endpoints and judge jobs.",
+    )
+    output_s3_uri: S3Uri = Field(description="Where run folders and the history go.")
+    judge_image_uri: str | None = Field(
+        None, description="Container of the judge; default: the one that AWS publishes."
+    )
+    kms_key_arn: str | None = Field(None, description="Encrypts the judge's output and volumes.")
+    vpc: Vpc | None = Field(None, description="Network of endpoints and judge jobs.")
+    tags: dict[str, str] = Field({}, description="AWS tags for everything that a run creates.")
+    prices: None = Field(None, description="Reserved: cost is not computed yet.")
+    budget_usd: None = Field(None, description="Reserved: cost is not computed yet.")
+    notify: Annotated[list[str], Field(max_length=0)] = Field(
+        [], description="Reserved: nobody is notified yet."
+    )
+    poll_seconds: Positive = Field(30, description="Seconds between two looks at AWS while waiting.")
+
+    @field_validator("output_s3_uri")
+    @classmethod
+    def _no_slash_at_the_end(cls, uri: str) -> str:
+        return uri.rstrip("/")
+
+    @property
+    def kind(self) -> Literal["sandbox", "aws"]:
+        """`sandbox` for the sandbox's own account, which no customer of AWS can have."""
+        return "sandbox" if self.account_id == SANDBOX_ACCOUNT else "aws"
+
+
+class Parameters(Strict):
+    """Sampling parameters; what is null is not sent."""
+
+    max_tokens: Positive | None = Field(
+        None, description="Longest response, in tokens; 512 where nothing is said."
+    )
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
+        None, description="Randomness of the responses."
+    )
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="Nucleus sampling; newer Claude models refuse it beside temperature."
+    )
+    stop: list[str] | None = Field(None, description="Texts that end a response.")
+
+
+class Limits(Strict):
+    """How hard a model may be asked."""
+
+    max_concurrency: Annotated[int, Field(ge=1, le=512)] = Field(
+        16, description="Requests in flight."
+    )
+    requests_per_minute: None = Field(None, description="Reserved.")
+    tokens_per_minute: None = Field(None, description="Reserved.")
+
+
+class _Answering(Strict):
+    """What all models have."""
+
+    name: Name = Field(description="The file's name; to be given where a model is written inline.")
+    parameters: Parameters = Field(
+        Parameters(), description="Over the evaluation's, key by key; null takes a key away."
+    )
+    limits: Limits = Field(Limits(), description="How hard the model may be asked.")
+
+
+class Deploy(Strict):
+    """An endpoint that the run creates and deletes."""
+
+    model_id: str | None = Field(None, description="Hugging Face id; or model_data.")
+    model_data: S3Uri | None = Field(None, description="Model archive on S3; or model_id.")
+    revision: str | None = Field(None, description="Commit or tag of model_id.")
+    instance_types: list[Annotated[str, Field(pattern=r"^ml\.")]] = Field(
+        min_length=1, description="Tried in order while AWS has no capacity for one."
+    )
+    image_uri: str | None = Field(None, description="Container; default: TGI 3.0.1.")
+    environment: dict[str, str] = Field({}, description="Variables of the container.")
+    container_startup_timeout: Annotated[int, Field(ge=60, le=3600)] = Field(
+        900, description="Seconds that the container may take to start."
+    )
+    ami_version: str | None = Field(None, description="InferenceAmiVersion, for CUDA 13 images.")
+
+    @field_validator("environment")
+    @classmethod
+    def _secrets_are_references(cls, variables: dict[str, str]) -> dict[str, str]:
+        for key, value in variables.items():
+            if SECRET_KEY.search(key) and not value.startswith(SECRET_REFERENCES):
+                raise ValueError(
+                    f"{key} looks like a secret: anyone who may describe the model reads its "
+                    "value; write arn:aws:secretsmanager:... or airflow-connection:ID"
+                )
+        return variables
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Deploy:
+        if (self.model_id is None) == (self.model_data is None):
+            raise ValueError("expected one of model_id and model_data")
+        return self
+
+
+class SageMakerModel(_Answering):
+    """A model behind a SageMaker endpoint."""
+
+    provider: Literal["sagemaker"]
+    deploy: Deploy | None = Field(None, description="An endpoint for this run; or endpoint_name.")
+    endpoint_name: str | None = Field(None, description="An endpoint that exists; or deploy.")
+    schema_: Literal["messages", "inputs"] = Field(
+        "messages",
+        alias="schema",
+        description="Chat messages, or raw text without a chat template.",
+    )
+
+    @model_validator(mode="after")
+    def _one_endpoint(self) -> SageMakerModel:
+        if (self.deploy is None) == (self.endpoint_name is None):
+            raise ValueError("expected one of deploy and endpoint_name")
+        return self
+
+
+class BedrockModel(_Answering):
+    """A model that Bedrock serves."""
+
+    provider: Literal["bedrock"]
+    model_id: str = Field(min_length=1, description="Model or inference profile id.")
+    batch: Literal[False] = Field(False, description="Reserved: prompts are asked one by one.")
+
+    @field_validator("model_id")
+    @classmethod
+    def _still_alive(cls, model_id: str) -> str:
+        for part, date, successor in ENDED:
+            if part in model_id:
+                raise ValueError(
+                    f"{model_id} reached its end of life on Bedrock on {date}; "
+                    f"its successor is {successor}"
+                )
+        return model_id
+
+
+ENDED = (
+    ("claude-3-7-sonnet-20250219", "2026-04-28", "us.anthropic.claude-sonnet-4-6"),
+    ("claude-sonnet-4-20250514", "2026-10-14", "us.anthropic.claude-sonnet-4-6"),
+    ("nova-premier-v1", "2026-09-14", "us.amazon.nova-pro-v1:0"),
+)
+"""Parts of ids that Bedrock answers with 404, since when, and what to use (AWS's lifecycle page)."""
+
+NO_SAMPLING = re.compile(r"claude-(sonnet-[5-9]|opus-(4-[7-9]|[5-9]))")
+NOT_BOTH = re.compile(r"claude-(sonnet|haiku|opus)-4-[56]")
+"""Claude models that refuse sampling parameters, or temperature beside top_p."""
+
+Model = Annotated[SageMakerModel | BedrockModel, Field(discriminator="provider")]
+
+
+class Dataset(Strict):
+    """The prompts."""
+
+    source: str = Field(
+        min_length=1,
+        description="A file (jsonl, csv or parquet, .gz too; a path or s3://) or a Hugging Face id.",
+    )
+    revision: str | None = Field(None, description="Commit or tag of a Hugging Face id.")
+    split: str = Field("train", description="Split of a Hugging Face id, e.g. train[:20].")
+    id_field: str | None = Field(None, description="Column of unique ids; default: row numbers.")
+    prompt_template: str = Field(
+        "{prompt}", description="Text with {column} for each value; {{ and }} for braces."
+    )
+    system_prompt: str | None = Field(None, description="The same, for the system prompt.")
+    category_field: str | None = Field(None, description="Column to break results down by.")
+    group_field: str | None = Field(
+        None, description="Column of prompts that belong together; then the group is the unit."
+    )
+    reference_field: str | None = Field(None, description="Column of the data set's own answers.")
+    limit: Positive | None = Field(None, description="How many prompts at the most.")
+    select: Literal["first", "random"] = Field("first", description="Which ones, under a limit.")
+    seed: int = Field(0, description="Of the random selection.")
+
+
+class Generation(Strict):
+    """How responses are generated."""
+
+    shard_size: Positive = Field(500, description="Prompts of one task.")
+    max_error_rate: Share = Field(0.05, description="Unusable responses that a model may have.")
+    reuse: Literal["none"] = Field(
+        "none", description="Reserved: every run asks every model."
+    )
+    reuse_max_age_days: Positive = Field(7, description="Reserved.")
+
+
+class Judge(Strict):
+    """The judge job."""
+
+    recipe: str = Field("nova_micro_llm_judge", description="A file in recipes/, without .yaml.")
+    instance_type: Annotated[str, Field(pattern=r"^ml\.")] = Field(
+        "ml.g5.12xlarge", description="Where the judge runs; needs a training quota."
+    )
+    overrides: dict[str, Any] = Field({}, description="Keys of the recipe to change.")
+    max_runtime_minutes: Annotated[int, Field(ge=1, le=1440)] | None = Field(
+        None, description="Limit of the job; default: from the number of pairs."
+    )
+    max_error_rate: Share = Field(
+        0.05, description="Judgments that may fail; above, the verdict is inconclusive."
+    )
+    min_consistency: Share = Field(
+        0.5, description="Pairs on which both orders must agree; below, it is inconclusive."
+    )
+
+
+class Gate(Strict):
+    """What the run decides, and what then happens."""
+
+    rule: Literal["none", "superiority", "non_inferiority"] = Field(
+        "none", description="What the candidate has to show."
+    )
+    margin: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        0.0, description="How far below 0.5 the win rate may be, for non_inferiority."
+    )
+    on_fail: Literal["fail", "warn"] = Field("fail", description="What a failed gate does.")
+    on_inconclusive: Literal["fail", "warn"] = Field(
+        "warn", description="What an undecided gate does."
+    )
+
+
+class Schedule(Strict):
+    """When a scheduled evaluation runs."""
+
+    cron: str = Field(description="Five fields: minute, hour, day, month, weekday.")
+    timezone: str = Field("UTC", description="IANA name, e.g. Europe/Berlin.")
+
+
+class Evaluation(Strict):
+    """What is compared: a file in dags/evaluations/, or the conf of a run."""
+
+    evaluation: Name = Field(description="Its name; results of one name belong together.")
+    environment: Name | None = Field(
+        None, description="Where; default: $NOVA_JUDGE_ENVIRONMENT, else sandbox."
+    )
+    schedule: Schedule | None = Field(None, description="When; files in dags/evaluations/ only.")
+    dataset: Dataset = Field(description="The prompts.")
+    parameters: Parameters = Field(
+        Parameters(max_tokens=512), description="For every model that does not say otherwise."
+    )
+    baseline: Name | Model = Field(description="The model in use: a name, or a model inline.")
+    candidates: list[Name | Model] = Field(min_length=1, description="The models under test.")
+    generation: Generation = Field(Generation(), description="How responses are generated.")
+    judge: Judge = Field(Judge(), description="The judge job.")
+    gate: Gate = Field(Gate(), description="What the run decides.")
+    confidence_level: Annotated[float, Field(gt=0.5, lt=1)] = Field(
+        0.95, description="Of the interval that decides."
+    )
+
+
+class RunConfig(Strict):
+    """An evaluation with everything in it: nothing is looked up after this."""
+
+    evaluation: Name
+    environment: Environment
+    dataset: Dataset
+    baseline: Model
+    candidates: list[Model]
+    generation: Generation
+    judge: Judge
+    gate: Gate
+    confidence_level: float
+
+    @property
+    def models(self) -> list[SageMakerModel | BedrockModel]:
+        """All models, the baseline first."""
+        return [self.baseline, *self.candidates]
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> RunConfig:
+        names = [model.name for model in self.models]
+        lowered = [name.lower() for name in names]
+        twice = sorted({name for name in names if lowered.count(name.lower()) > 1})
+        if twice:
+            raise ValueError(f"models need different names, {', '.join(twice)} is there twice")
+        return self
+
+    @model_validator(mode="after")
+    def _sampling_is_accepted(self) -> RunConfig:
+        for model in self.models:
+            if isinstance(model, BedrockModel):
+                _check_sampling(model)
+        return self
+
+    def digest(self) -> str:
+        """Return the SHA-256 of everything that the config says."""
+        content = json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _check_sampling(model: BedrockModel) -> None:
+    given = [
+        key for key in ("temperature", "top_p") if getattr(model.parameters, key) is not None
+    ]
+    remedy = f"write `parameters: {{{given[-1] if given else ''}: null}}` on the model {model.name}"
+    if given and NO_SAMPLING.search(model.model_id):
+        raise ValueError(f"{model.model_id} refuses {' and '.join(given)}: {remedy}")
+    if len(given) == 2 and NOT_BOTH.search(model.model_id):
+        raise ValueError(f"{model.model_id} refuses temperature beside top_p: {remedy}")

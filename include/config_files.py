@@ -1,0 +1,336 @@
+"""Config files in, a RunConfig out; or one error that names every mistake and its line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from include.config import Environment, Evaluation, Model, Parameters, RunConfig
+from include.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent / "dags"
+"""Where `evaluations/`, `models/` and `environments/` are; $NOVA_JUDGE_CONFIG_DIR overrides it."""
+
+EXAMPLE = "qwen-vs-claude"
+
+Place = tuple[str | int, ...]
+Checked = TypeVar("Checked", bound=BaseModel)
+
+
+class _Source:
+    """Where data came from: its name, and the line of each of its keys where there is a file."""
+
+    def __init__(self, name: str, lines: Mapping[Place, int] | None = None) -> None:
+        self.name = name
+        self.lines = lines or {}
+
+    def at(self, place: Place) -> str:
+        while place and place not in self.lines:
+            place = place[:-1]
+        line = self.lines.get(place)
+        return f"{self.name}:{line}" if line else self.name
+
+
+def folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder that holds the three kinds of files."""
+    return Path(environ.get("NOVA_JUDGE_CONFIG_DIR") or ROOT)
+
+
+def evaluation_files() -> list[Path]:
+    """Return the files of all evaluations that have a DAG of their own."""
+    return sorted((folder() / "evaluations").glob("*.yaml"))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a YAML or JSON file that holds a mapping.
+
+    Raises:
+        ConfigError: Not there, not YAML, not a mapping, or a key is there twice.
+    """
+    return _read(path)[0]
+
+
+def load_evaluation(path: Path) -> dict[str, Any]:
+    """Read an evaluation's file and check what can be checked without the other files.
+
+    Raises:
+        ConfigError: Naming every mistake with its line.
+    """
+    data, source = _read(path)
+    _check(Evaluation, data, source)
+    return data
+
+
+def form(evaluation: Mapping[str, Any] | None) -> dict[str, tuple[dict[str, Any], Any]]:
+    """Return schema and default of each key that the trigger form shows.
+
+    Args:
+        evaluation: What the form starts with; None leaves required fields empty.
+    """
+    schema = Evaluation.model_json_schema(by_alias=True)
+    schema = _inline(schema, schema.get("$defs", {}))
+    defaults = {}
+    if evaluation is not None:
+        checked = _check(Evaluation, evaluation, _Source("evaluation"))
+        defaults = checked.model_dump(mode="json", by_alias=True)
+    return {
+        key: (_for_airflow(part), defaults.get(key, part.get("default")))
+        for key, part in schema["properties"].items()
+        if key != "schedule"
+    }
+
+
+def resolve_config(
+    conf: Mapping[str, Any], environ: Mapping[str, str] = os.environ, name: str = "conf"
+) -> RunConfig:
+    """Look up environment and models by name and put everything into one config.
+
+    Args:
+        conf: An evaluation: a file's content, or the conf of a run.
+        environ: For NOVA_JUDGE_ENVIRONMENT and NOVA_JUDGE_CONFIG_DIR.
+        name: What to call `conf` in errors.
+
+    Raises:
+        ConfigError: Naming every mistake that was found.
+    """
+    source = _Source(name)
+    evaluation = _check(Evaluation, conf, source)
+    chosen = evaluation.environment or environ.get("NOVA_JUDGE_ENVIRONMENT") or "sandbox"
+    home = folder(environ)
+    problems: list[str] = []
+    environment = _try(problems, lambda: _load(home, "environments", chosen, Environment))
+    models: list[Any] = []
+    for each in (evaluation.baseline, *evaluation.candidates):
+        if isinstance(each, str):
+            found = _try(problems, lambda each=each: _load_model(home, each))  # type: ignore[misc]
+        else:
+            found = each
+        models.append(found and _with_parameters(found, evaluation.parameters))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    resolved = {
+        "evaluation": evaluation.evaluation,
+        "environment": environment,
+        "dataset": evaluation.dataset,
+        "baseline": models[0],
+        "candidates": models[1:],
+        "generation": evaluation.generation,
+        "judge": evaluation.judge,
+        "gate": evaluation.gate,
+        "confidence_level": evaluation.confidence_level,
+    }
+    return _check(RunConfig, resolved, source)
+
+
+def _with_parameters(model: Any, shared: Parameters) -> Any:
+    merged = {
+        "max_tokens": 512,
+        **shared.model_dump(exclude_unset=True),
+        **model.parameters.model_dump(exclude_unset=True),
+    }
+    return model.model_copy(update={"parameters": Parameters.model_validate(merged)})
+
+
+def _load_model(home: Path, name: str) -> Any:
+    path = _find(home, "models", name)
+    data, source = _read(path)
+    return _check(TypeAdapter(Model), {"name": name, **data}, source)
+
+
+def _load(home: Path, kind: str, name: str, cls: type[Checked]) -> Checked:
+    path = _find(home, kind, name)
+    data, source = _read(path)
+    return _check(cls, {"name": name, **data}, source)
+
+
+def _find(home: Path, kind: str, name: str) -> Path:
+    path = home / kind / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(file.stem for file in (home / kind).glob("*.yaml"))
+        raise ConfigError(
+            f"there is no {kind[:-1]} {name!r}{_nearest(name, known)}; "
+            f"{home / kind} has {', '.join(known) or 'none'}"
+        )
+    return path
+
+
+def _try(problems: list[str], look: Any) -> Any:
+    try:
+        return look()
+    except ConfigError as error:
+        problems.append(str(error))
+        return None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], _Source]:
+    name = path.name
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        twice = [f"{name}:{line}: {key} is there twice" for key, line in _duplicates(node)]
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigError(f"{name} is not YAML or JSON: {error}") from None
+    if twice:
+        raise ConfigError("\n".join(twice))
+    if not isinstance(data, dict):
+        raise ConfigError(f"{name}: expected keys and values, found {type(data).__name__}")
+    return data, _Source(name, dict(_lines(node)))
+
+
+def _lines(node: Any, place: Place = ()) -> Iterator[tuple[Place, int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*place, key.value), key.start_mark.line + 1
+            yield from _lines(value, (*place, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*place, index), value.start_mark.line + 1
+            yield from _lines(value, (*place, index))
+
+
+def _duplicates(node: Any) -> Iterator[tuple[str, int]]:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield key.value, key.start_mark.line + 1
+            seen.add(key.value)
+            yield from _duplicates(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _duplicates(value)
+
+
+def _check(cls: Any, data: Any, source: _Source) -> Any:
+    """Validate data; turn pydantic's errors into lines that a person can act on."""
+    try:
+        return cls.validate_python(data) if isinstance(cls, TypeAdapter) else cls.model_validate(data)
+    except ValidationError as error:
+        model = Model if isinstance(cls, TypeAdapter) else cls
+        problems = dict.fromkeys(
+            _problem(model, data, each, source) for each in error.errors() if not _beside(each)
+        )
+        raise ConfigError("\n".join(problems)) from None
+
+
+def _beside(error: Any) -> bool:
+    """Whether an error is about the other half of "a name or a model inline"."""
+    if isinstance(error["input"], Mapping):
+        return bool(error["type"] == "string_type")
+    return error["type"] == "model_attributes_type" and isinstance(error["input"], str)
+
+
+def _problem(model: Any, data: Any, error: Any, source: _Source) -> str:
+    place, known = _walk(model, data, error["loc"], missing=error["type"] == "missing")
+    if error["type"].startswith("union_tag"):
+        place = (*place, "provider")
+    key = ".".join(map(str, place))
+    where = source.at(place)
+    if error["type"] == "extra_forbidden":
+        name = str(place[-1])
+        message = f"there is no such key{_nearest(name, known)}; known are {', '.join(known)}"
+    elif error["type"] == "missing":
+        message = "is needed"
+    elif error["type"].startswith("union_tag"):
+        tag = error["ctx"].get("tag")
+        message = f"expected sagemaker or bedrock, found {tag or 'nothing'}"
+    elif error["type"] == "string_type" and isinstance(error["input"], int | float):
+        message = f"expected text; write it in quotes: {key}: \"{error['input']}\""
+        if place[-1:] == ("account_id",):
+            message = "expected 12 digits in quotes; without quotes YAML reads a number"
+    else:
+        message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        if error["type"] != "value_error":
+            message += f", found {_short(error['input'])}"
+    return f"{where}: {key + ': ' if key else ''}{message}"
+
+
+def _walk(
+    model: Any, data: Any, loc: tuple[Any, ...], missing: bool
+) -> tuple[Place, list[str]]:
+    """Follow pydantic's location through data and types: the keys on the way, and those allowed.
+
+    Pydantic also names the member of a union on the way; those parts are not keys.
+    """
+    place: list[str | int] = []
+    known: list[str] = []
+    here: Any = model
+    for index, part in enumerate(loc):
+        options = [cls for cls in _classes(here) if _accepts(cls, data)]
+        absent = missing and index == len(loc) - 1
+        is_key = isinstance(data, Mapping) and (part in data or absent)
+        is_index = isinstance(data, list) and isinstance(part, int) and part < len(data)
+        if not is_key and not is_index:
+            continue  # the member of a union
+        place.append(part)
+        if is_key:
+            fields = {
+                (field.alias or name): field.annotation
+                for cls in options
+                for name, field in cls.model_fields.items()
+            }
+            known = sorted(fields)
+            here, data = fields.get(part), data.get(part)
+        else:
+            data = data[part]
+    return tuple(place), known
+
+
+def _classes(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [cls for argument in get_args(annotation) for cls in _classes(argument)]
+
+
+def _accepts(cls: type[BaseModel], data: Any) -> bool:
+    """Whether data is meant to be of this class, by its `provider` where there is one."""
+    field = cls.model_fields.get("provider")
+    if field is None or not isinstance(data, Mapping) or get_origin(field.annotation) is not Literal:
+        return True
+    return data.get("provider") in get_args(field.annotation)
+
+
+def _nearest(name: str, choices: list[str]) -> str:
+    close = get_close_matches(name, choices, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _inline(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """Replace references by what they refer to: Airflow's form knows none."""
+    if isinstance(schema, list):
+        return [_inline(each, definitions) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        target = definitions[schema["$ref"].rsplit("/", 1)[-1]]
+        schema = {**target, **{k: v for k, v in schema.items() if k != "$ref"}}
+    return {
+        key: _inline(value, definitions)
+        for key, value in schema.items()
+        if key not in ("$defs", "discriminator")
+    }
+
+
+def _for_airflow(schema: dict[str, Any]) -> dict[str, Any]:
+    """Give a schema one list of types, by which the form chooses the field."""
+    options = schema.get("anyOf") or schema.get("oneOf") or []
+    types = sorted({each.get("type", "object") for each in options})
+    shaped = {key: value for key, value in schema.items() if key != "default"}
+    return {**shaped, "type": types} if types and "type" not in shaped else shaped
+
+

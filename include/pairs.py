@@ -1,0 +1,67 @@
+"""Prompts and two models' responses in, Pairs and the judge's input out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from include.records import Pair, PairStatus, Prompt, Response
+from include.storage import to_lines
+
+MAX_TOKENS = 12_000
+"""Longest record that Nova's judge takes (Nova model evaluation, limits)."""
+
+BYTES_PER_TOKEN = 4
+"""A cautious guess for English; other scripts take more bytes per character and per token."""
+
+
+def make_pairs(
+    prompts: Sequence[Prompt],
+    baseline: Mapping[str, Response],
+    candidate: Mapping[str, Response],
+) -> list[Pair]:
+    """Put the two responses to each prompt side by side.
+
+    Args:
+        prompts: Every prompt of the run.
+        baseline: Responses by prompt id; a prompt without one counts as failed.
+        candidate: The same for the candidate.
+
+    Returns:
+        One pair per prompt, in the prompts' order; its status says what becomes of it.
+    """
+    return [_pair(p, baseline.get(p.prompt_id), candidate.get(p.prompt_id)) for p in prompts]
+
+
+def _pair(prompt: Prompt, baseline: Response | None, candidate: Response | None) -> Pair:
+    text = f"{prompt.system}\n\n{prompt.text}" if prompt.system else prompt.text
+    left = baseline.text if baseline and baseline.usable else None
+    right = candidate.text if candidate and candidate.usable else None
+    return Pair(
+        prompt_id=prompt.prompt_id,
+        prompt=text,
+        baseline=left,
+        candidate=right,
+        status=_status(text, left, right),
+        category=prompt.category,
+        group=prompt.group,
+    )
+
+
+def _status(prompt: str, baseline: str | None, candidate: str | None) -> PairStatus:
+    if baseline is None or candidate is None:
+        if baseline is None and candidate is None:
+            return "both_failed"
+        return "baseline_failed" if baseline is None else "candidate_failed"
+    if baseline == candidate:
+        return "identical"
+    size = sum(len(text.encode(errors="replace")) for text in (prompt, baseline, candidate))
+    return "too_long" if size > MAX_TOKENS * BYTES_PER_TOKEN else "judged"
+
+
+def judge_input(pairs: Iterable[Pair]) -> bytes:
+    """Write `llm_judge.jsonl`: Nova's three fields, the baseline in A, the candidate in B."""
+    return to_lines(
+        {"prompt": pair.prompt, "response_A": pair.baseline, "response_B": pair.candidate}
+        for pair in pairs
+        if pair.status == "judged"
+    )

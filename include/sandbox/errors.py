@@ -1,0 +1,18 @@
+"""AWS's refusals, as exceptions that the server turns into AWS's error shapes."""
+
+from __future__ import annotations
+
+
+class AwsError(Exception):
+    """An error that AWS answers with."""
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = status
+
+
+def validation(message: str) -> AwsError:
+    """Return what AWS calls a ValidationException."""
+    return AwsError("ValidationException", message)

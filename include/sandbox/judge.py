@@ -1,0 +1,84 @@
+"""A pair in both orders in, the judge's verdicts out: by recorded preference, else by a stand-in."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from include.sandbox.dice import chance, noise
+from include.sandbox.models import FILLER, Recordings
+from include.sandbox.settings import JudgeDials
+
+Verdict = Literal["A>B", "B>A", "A=B"]
+
+DOUBT = 0.12
+"""How far the two orders of one pair may be judged apart, beside the pair's own noise."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One pair, each verdict as its own pass saw positions; None is an inference error."""
+
+    forward: Verdict | None
+    backward: Verdict | None
+
+    @property
+    def for_responses(self) -> list[str | None]:
+        """Both verdicts about responses A and B instead of positions: `A`, `B`, `=` or None."""
+        turned = {"A>B": "B", "B>A": "A", "A=B": "="}
+        straight = {"A>B": "A", "B>A": "B", "A=B": "="}
+        return [
+            straight[self.forward] if self.forward else None,
+            turned[self.backward] if self.backward else None,
+        ]
+
+
+class Judge:
+    """Compares two responses the way the dials say."""
+
+    def __init__(self, recordings: Recordings, dials: JudgeDials) -> None:
+        self._recordings = recordings
+        self._dials = dials
+
+    def judge(self, prompt: str, response_a: str, response_b: str) -> Judged:
+        """Judge a pair in both orders."""
+        return Judged(
+            forward=self._once(prompt, response_a, response_b),
+            backward=self._once(prompt, response_b, response_a),
+        )
+
+    def _once(self, prompt: str, a: str, b: str) -> Verdict | None:
+        dials, asked = self._dials, (prompt, a, b, self._dials.seed)
+        if chance("error", *asked) < dials.errors:
+            return None
+        if chance("bias", *asked) < abs(dials.position_bias):
+            return "A>B" if dials.position_bias > 0 else "B>A"
+        if chance("tie", *asked) < dials.ties:
+            return "A=B"
+        recorded = self._recordings.preference_for_b(prompt, a, b)
+        if recorded is not None:
+            return "A=B" if recorded == 1.5 else "B>A" if recorded > 1.5 else "A>B"
+        return self._stand_in(prompt, a, b)
+
+    def _stand_in(self, prompt: str, a: str, b: str) -> Verdict:
+        if a == b:
+            return "A=B"
+        seed = self._dials.seed
+        first, second = sorted((a, b))
+        opinion = noise("opinion", prompt, first, second, seed) * (1 if a == first else -1)
+        order = noise("order", prompt, a, b, seed)
+        lead = 4.5 * (quality(a) - quality(b)) + 0.75 * opinion + DOUBT * order
+        return "A>B" if lead > 0 else "B>A"
+
+
+def quality(text: str) -> float:
+    """Estimate from the text alone how good it is, about 0 to 1."""
+    words = re.findall(r"\w+", text.lower())
+    if not words:
+        return 0.0
+    length = min(1.0, math.log1p(len(words)) / math.log1p(120))
+    variety = len(set(words)) / len(words)
+    idle = sum(text.count(sentence) for sentence in FILLER)
+    return 0.7 * length + 0.3 * variety - 0.08 * idle

@@ -1,0 +1,169 @@
+"""A model's id and a conversation in, a text out: recorded, else by a stand-in.
+
+A stand-in is no language model and does not claim to be one. It writes about the prompt in the
+prompt's own words, more of it and better ordered the more skill its name stands for, so that a
+judge has something to compare and a report something to show.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from include.sandbox.dice import chance
+
+SKILLS = (
+    (r"opus|gpt-?[45]|nova-premier", 0.95),
+    (r"sonnet|nova-pro|mistral-large", 0.9),
+    (r"haiku|nova-2-lite|nova-lite", 0.75),
+    (r"nova-micro", 0.65),
+)
+"""Pattern in a model's id, skill; else the number of parameters in the name, else middling."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model says."""
+
+    text: str
+    cut: bool
+    """Whether max_tokens ended it."""
+    input_tokens: int
+    output_tokens: int
+
+
+class Recordings:
+    """Responses and preferences from a file: `{"prompt", "responses", "preference"}` a line."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._rows: dict[str, dict[str, Any]] = {}
+        if path is None:
+            return
+        opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open()
+        with opened as lines:
+            for line in lines:
+                row = json.loads(line)
+                self._rows[row["prompt"]] = row
+
+    def knows(self, model: str) -> bool:
+        """Whether any prompt has a response of the model."""
+        return any(_own(model, row["responses"]) for row in self._rows.values())
+
+    def response(self, prompt: str, model: str) -> str | None:
+        """Return the recorded response, exactly as it was recorded."""
+        responses = self._rows.get(prompt, {}).get("responses", {})
+        name = _own(model, responses)
+        return responses[name] if name else None
+
+    def preference_for_b(self, prompt: str, a: str, b: str) -> float | None:
+        """Return how far B was preferred, 1.0 to 2.0; None where prompt and texts match no row."""
+        row = self._rows.get(prompt, {"responses": {}, "preference": {}})
+        baselines = {t for name, t in row["responses"].items() if name not in row["preference"]}
+        for candidate, preference in row["preference"].items():
+            if a in baselines and row["responses"].get(candidate) == b:
+                return float(preference)
+            if b in baselines and row["responses"].get(candidate) == a:
+                return 3.0 - float(preference)
+        return None
+
+
+def _own(model: str, responses: dict[str, str]) -> str | None:
+    """Find a model among the recorded ones, by its id or the last part of it."""
+    for name in (model, model.rsplit("/", 1)[-1]):
+        if name in responses:
+            return name
+    return None
+
+
+def answer(
+    recordings: Recordings, model: str, system: str, prompt: str, max_tokens: int | None
+) -> Reply:
+    """Answer one prompt."""
+    recorded = recordings.response(prompt, model)
+    if recorded is not None:
+        return Reply(recorded, False, _tokens(system + prompt), _tokens(recorded))
+    words = stand_in(model, prompt).split(" ")
+    limit = max_tokens or 4096
+    cut = len(words) > limit
+    text = " ".join(words[:limit])
+    return Reply(text, cut, _tokens(system + prompt), min(len(words), limit))
+
+
+def _tokens(text: str) -> int:
+    return max(1, len(text) // 4)
+
+
+def skill(model: str) -> float:
+    """Return how well a model of this name writes, 0 to 1."""
+    name = model.lower()
+    for pattern, value in SKILLS:
+        if re.search(pattern, name):
+            return value
+    size = re.search(r"(\d+(?:\.\d+)?)b\b", name)
+    if size:
+        billions = float(size[1])
+        return min(0.9, 0.3 + 0.12 * billions**0.4)
+    return 0.5
+
+
+OPENINGS = (
+    "The question is about {topic}.",
+    "Take {topic} first.",
+    "What matters here is {topic}.",
+    "It helps to begin with {topic}.",
+)
+POINTS = (
+    "{Topic} comes before everything else, because the rest follows from it.",
+    "Look at {topic} on its own, then at how it bears on {other}.",
+    "A small example makes {topic} clear: change it, and {other} changes with it.",
+    "Where {topic} and {other} pull in different directions, say which one counts.",
+    "Check {topic} at the end; that is where mistakes hide.",
+    "Not every case of {topic} is alike, so the exception belongs in the answer.",
+)
+CLOSINGS = (
+    "In short: settle {topic}, then {other}, and check the result.",
+    "So the answer turns on {topic}; {other} only refines it.",
+)
+FILLER = (
+    "There are many things that can be said.",
+    "It depends.",
+    "This is a good question.",
+    "Some people see it differently.",
+)
+COMMON = set(
+    "about after also because been before being between could does each every from have into just"
+    " like make more most much only other over please should some such than that their them then"
+    " there these they this through under using very what when where which while will with would"
+    " write your explain describe give list name compare tell show find work works make makes"
+    " need take want word words sentence sentences short long good".split()
+)
+
+
+def stand_in(model: str, prompt: str) -> str:
+    """Write about the prompt as well as the model's skill allows."""
+    ability = skill(model)
+    topics = list(
+        dict.fromkeys(
+            word for word in re.findall(r"[a-zA-Z]{4,}", prompt.lower()) if word not in COMMON
+        )
+    ) or ["the question"]
+
+    def pick(options: tuple[str, ...], use: str) -> str:
+        template = options[int(chance(model, prompt, use) * len(options))]
+        first = topics[int(chance(model, prompt, use, "topic") * len(topics))]
+        second = topics[int(chance(model, prompt, use, "other") * len(topics))]
+        return template.format(topic=first, Topic=first.capitalize(), other=second)
+
+    effort = ability + 0.5 * (chance(model, prompt, "effort") - 0.5)
+    sentences = [pick(OPENINGS, "opening")]
+    for number in range(round(6 * effort)):
+        useful = chance(model, prompt, "useful", number) < effort
+        sentences.append(pick(POINTS if useful else FILLER, f"point {number}"))
+    if effort > 0.6:
+        sentences.append(pick(CLOSINGS, "closing"))
+    unique = list(dict.fromkeys(sentences))
+    return "\n\n".join([" ".join(unique[:3]), " ".join(unique[3:])]).strip()

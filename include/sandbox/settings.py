@@ -1,0 +1,129 @@
+"""Environment variables in, the sandbox's settings out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+
+class SettingsError(Exception):
+    """A SANDBOX_* variable that cannot be read."""
+
+
+@dataclass(frozen=True)
+class JudgeDials:
+    """SANDBOX_JUDGE: how the stand-in judge, and the recorded one, misbehave."""
+
+    position_bias: float = 0.0
+    """Share of judgments that name A (negative: B) whatever the responses say."""
+    ties: float = 0.0
+    """Share of judgments that become ties."""
+    errors: float = 0.0
+    """Share of judgments that become inference errors."""
+    details: int = 1
+    """Whether the archive holds per-pair details."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Faults:
+    """SANDBOX_FAULTS: shares of requests that go wrong, and how slow the rest is."""
+
+    throttle: float = 0.0
+    error: float = 0.0
+    timeout: float = 0.0
+    latency_ms: float = 0.0
+    capacity: float = 0.0
+    """Share of endpoints that AWS has no instance for."""
+    job_failure: float = 0.0
+    """Share of judge jobs that fail."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Rate:
+    """SANDBOX_RATE: a token bucket for each model; 0 is no limit."""
+
+    requests_per_second: float = 0.0
+    burst: float = 0.0
+
+
+@dataclass(frozen=True)
+class Delays:
+    """SANDBOX_DELAYS: seconds that AWS takes."""
+
+    endpoint: float = 1.0
+    delete: float = 0.3
+    job: float = 1.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be set."""
+
+    state: Path
+    judge: JudgeDials = JudgeDials()
+    faults: Faults = Faults()
+    rate: Rate = Rate()
+    delays: Delays = Delays()
+    recordings: Path | None = None
+    """SANDBOX_RECORDINGS: JSON lines of prompt, responses and preference."""
+
+
+KNOWN = {
+    "SANDBOX_JUDGE": JudgeDials,
+    "SANDBOX_FAULTS": Faults,
+    "SANDBOX_RATE": Rate,
+    "SANDBOX_DELAYS": Delays,
+}
+OTHERS = ("SANDBOX_RECORDINGS", "SANDBOX_PORT")
+
+Group = TypeVar("Group")
+
+
+def read(environ: Mapping[str, str], state: Path) -> Settings:
+    """Read all SANDBOX_* variables.
+
+    Raises:
+        SettingsError: An unknown variable or key, or a value that is no number.
+    """
+    for name in environ:
+        if name.startswith("SANDBOX_") and name not in (*KNOWN, *OTHERS):
+            raise SettingsError(f"{name} is not a setting{_nearest(name, [*KNOWN, *OTHERS])}")
+    recordings = environ.get("SANDBOX_RECORDINGS")
+    if recordings and not Path(recordings).is_file():
+        raise SettingsError(f"SANDBOX_RECORDINGS={recordings}: there is no such file")
+    return Settings(
+        state=state,
+        judge=_group(JudgeDials, "SANDBOX_JUDGE", environ),
+        faults=_group(Faults, "SANDBOX_FAULTS", environ),
+        rate=_group(Rate, "SANDBOX_RATE", environ),
+        delays=_group(Delays, "SANDBOX_DELAYS", environ),
+        recordings=Path(recordings) if recordings else None,
+    )
+
+
+def _group(cls: type[Group], variable: str, environ: Mapping[str, str]) -> Group:
+    known = {field.name: type(field.default) for field in fields(cls)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for part in filter(None, environ.get(variable, "").split(",")):
+        key, _, text = part.partition("=")
+        key = key.strip()
+        if key not in known:
+            raise SettingsError(
+                f"{variable}: {key!r} is not a key{_nearest(key, list(known))}; "
+                f"known are {', '.join(known)}"
+            )
+        try:
+            values[key] = known[key](text)
+        except ValueError:
+            raise SettingsError(f"{variable}: {key}={text}: expected a number") from None
+    return cls(**values)
+
+
+def _nearest(name: str, choices: list[str]) -> str:
+    close = get_close_matches(name, choices, n=1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,373 @@
+"""Airflow and the sandbox on this machine: up, down, status, logs, reset.
+
+Everything that is started carries the state folder in its environment, and is found again by it,
+so that `down` leaves no process whoever started it and however it has forked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+
+ROOT = Path(__file__).resolve().parent.parent
+MARK = "NOVA_JUDGE_STATE_DIR"
+"""Environment variable that every started process carries."""
+
+SANDBOX_CONNECTION = "AIRFLOW_CONN_AWS_SANDBOX"
+JUDGE_POOL = "nova_judge"
+JUDGE_JOBS_AT_ONCE = 2
+
+WATCHED = ("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_", "AWS_", "NOVA_JUDGE_", "HF_")
+"""Variables that Airflow has to be started anew for."""
+
+
+class LocalError(Exception):
+    """Something on this machine that a person can mend."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One copy: its state folder and its two ports."""
+
+    state: Path
+    airflow_port: int
+    sandbox_port: int
+
+    @classmethod
+    def from_environment(cls) -> Place:
+        """Read STATE_DIR, AIRFLOW_PORT and SANDBOX_PORT."""
+        state = Path(os.environ.get("STATE_DIR") or ROOT / ".local")
+        return cls(
+            state=(ROOT / state).resolve(),
+            airflow_port=_port("AIRFLOW_PORT", 8080),
+            sandbox_port=_port("SANDBOX_PORT", 4566),
+        )
+
+    @property
+    def airflow_url(self) -> str:
+        """Where the Airflow UI is."""
+        return f"http://localhost:{self.airflow_port}"
+
+    @property
+    def sandbox_url(self) -> str:
+        """Where the local AWS is."""
+        return f"http://127.0.0.1:{self.sandbox_port}"
+
+    def log(self, name: str) -> Path:
+        """Return the log file of `airflow` or `sandbox`."""
+        return self.state / f"{name}.log"
+
+
+def _port(variable: str, default: int) -> int:
+    text = os.environ.get(variable) or str(default)
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise LocalError(f"{variable}={text}: expected a port number, 1 to 65535")
+    return int(text)
+
+
+def airflow_environment(place: Place) -> dict[str, str]:
+    """Return the environment of every Airflow process of this copy."""
+    quiet = {"NO_PROXY": ",".join(filter(None, ["localhost,127.0.0.1", os.environ.get("NO_PROXY")]))}
+    settings = {
+        "core__load_examples": "False",
+        "core__dags_folder": ROOT / "dags",
+        "core__plugins_folder": ROOT / "plugins",
+        "core__parallelism": "4",
+        "core__default_task_retry_delay": "5",
+        "core__execution_api_server_url": f"http://127.0.0.1:{place.airflow_port}/execution/",
+        "api__host": "127.0.0.1",
+        "api__port": place.airflow_port,
+        "api__base_url": place.airflow_url,
+        "api__workers": "1",
+        "dag_processor__refresh_interval": "10",
+        "dag_processor__min_file_process_interval": "30",
+        "scheduler__scheduler_idle_sleep_time": "0.3",
+        "logging__worker_log_server_port": _free_port(),
+        "logging__trigger_log_server_port": _free_port(),
+        "usage_data_collection__enabled": "False",
+    }
+    connection = {
+        "conn_type": "aws",
+        "login": "sandbox",
+        "password": "sandbox",
+        "extra": {"endpoint_url": place.sandbox_url, "region_name": "us-east-1"},
+    }
+    return {
+        **os.environ,
+        **quiet,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONPATH": str(ROOT),
+        "AIRFLOW_HOME": str(place.state / "airflow"),
+        "NOVA_JUDGE_POOL": JUDGE_POOL,
+        SANDBOX_CONNECTION: json.dumps(connection),
+        MARK: str(place.state),
+        **{
+            name: os.environ.get(name, str(value))
+            for name, value in ((f"AIRFLOW__{k.upper()}", v) for k, v in settings.items())
+        },
+    }
+
+
+def start_sandbox(place: Place) -> None:
+    """Start the sandbox; restart it if a SANDBOX_* variable has changed since."""
+    wanted = _fingerprint(os.environ, ("SANDBOX_",), str(place.sandbox_port))
+    running = list(_processes(place, "include.sandbox"))
+    if running and _remembered(place, "sandbox") == wanted:
+        return
+    if running:
+        print("Sandbox: its settings have changed, restarting it")
+        _end(running)
+    _refuse_busy_port(place.sandbox_port, "SANDBOX_PORT")
+    command = [
+        *(sys.executable, "-m", "include.sandbox", "--port", str(place.sandbox_port)),
+        *("--state", str(place.state / "sandbox")),
+    ]
+    process = _spawn(place, "sandbox", command, {**os.environ, MARK: str(place.state)})
+    _wait(place, "sandbox", process, lambda: _answers(f"{place.sandbox_url}/sandbox/health"), 60)
+    _remember(place, "sandbox", wanted)
+
+
+def start_airflow(place: Place) -> None:
+    """Start Airflow and wait until it knows our DAG; restart it if its settings have changed."""
+    wanted = _fingerprint(os.environ, WATCHED, str(place.airflow_port), str(place.sandbox_port))
+    running = list(_processes(place, "airflow"))
+    if running and _remembered(place, "airflow") == wanted:
+        return
+    if running:
+        print("Airflow: its settings have changed, restarting it")
+        _end(running)
+    _refuse_busy_port(place.airflow_port, "AIRFLOW_PORT")
+    print("Starting Airflow (about half a minute)")
+    command = [str(Path(sys.executable).with_name("airflow")), "standalone"]
+    process = _spawn(place, "airflow", command, airflow_environment(place))
+    api = Api(place)
+    _wait(place, "airflow", process, api.ready, 300)
+    api.set_pool(JUDGE_POOL, JUDGE_JOBS_AT_ONCE, "Nova judge jobs at once: your quota")
+    _remember(place, "airflow", wanted)
+
+
+class Api:
+    """Airflow's REST API, as far as the commands need it."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.session = requests.Session()
+        self.session.trust_env = False  # it is on this machine: no proxy
+        self.token_age = 0.0
+
+    @property
+    def login(self) -> tuple[str, str]:
+        """Return the user and password that Airflow has generated."""
+        home = self.place.state / "airflow"
+        file = home / "simple_auth_manager_passwords.json.generated"
+        name, password = next(iter(json.loads(file.read_text(encoding="utf-8")).items()))
+        return name, password
+
+    def call(self, method: str, path: str, **body: Any) -> Any:
+        """Send one request and return what it answers.
+
+        Raises:
+            requests.RequestException: No answer, or an error.
+        """
+        if time.monotonic() - self.token_age > 3600 or not self.token_age:
+            name, password = self.login
+            answer = self.session.post(
+                f"{self.place.airflow_url}/auth/token",
+                json={"username": name, "password": password},
+                timeout=30,
+            )
+            answer.raise_for_status()
+            self.session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+            self.token_age = time.monotonic()
+        answer = self.session.request(
+            method, f"{self.place.airflow_url}/api/v2{path}", json=body or None, timeout=30
+        )
+        if not answer.ok:
+            raise requests.HTTPError(f"{method} {path}: {answer.status_code} {answer.text[:2000]}")
+        return answer.json() if answer.content else None
+
+    def ready(self) -> bool:
+        """Whether the scheduler is alive and the DAG is known."""
+        try:
+            health = self.call("GET", "/monitor/health")
+            parts = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+            alive = all(health[part]["status"] == "healthy" for part in parts)
+            return alive and bool(self.call("GET", "/dags/nova_llm_judge"))
+        except (requests.RequestException, OSError, KeyError, ValueError, StopIteration):
+            return False
+
+    def set_pool(self, name: str, slots: int, description: str) -> None:
+        """Create a pool unless it is there; deferred tasks count, for their jobs run."""
+        known = [pool["name"] for pool in self.call("GET", "/pools")["pools"]]
+        if name not in known:
+            pool = {"name": name, "slots": slots, "description": description}
+            self.call("POST", "/pools", **pool, include_deferred=True)
+
+
+def down(place: Place) -> None:
+    """End everything that was started with this state folder."""
+    ended = _end(list(_processes(place)))
+    print(f"Stopped {ended} processes" if ended else "Nothing was running")
+
+
+def status(place: Place) -> bool:
+    """Say what runs where; return whether all of it does."""
+    airflow = bool(list(_processes(place, "airflow"))) and Api(place).ready()
+    sandbox = _answers(f"{place.sandbox_url}/sandbox/health") and bool(
+        list(_processes(place, "include.sandbox"))
+    )
+    print(f"Airflow   {'up   ' + place.airflow_url if airflow else 'down'}")
+    print(f"Sandbox   {'up   ' + place.sandbox_url if sandbox else 'down'}")
+    print(f"State     {place.state}")
+    if airflow:
+        print("Log in    {} / {}".format(*Api(place).login))
+    return airflow and sandbox
+
+
+def _processes(place: Place, part: str = "") -> Iterator[psutil.Process]:
+    """Yield running processes of this copy, by their environment."""
+    mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    for process in psutil.process_iter():
+        try:
+            if process.pid in mine or process.environ().get(MARK) != str(place.state):
+                continue
+            if process.status() != psutil.STATUS_ZOMBIE and part in " ".join(process.cmdline()):
+                yield process
+        except psutil.Error:
+            continue
+
+
+def _end(processes: list[psutil.Process]) -> int:
+    for process in processes:
+        _quietly(process.terminate)
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    for process in alive:
+        _quietly(process.kill)
+    psutil.wait_procs(alive, timeout=10)
+    return len(processes)
+
+
+def _quietly(action: Any) -> None:
+    try:
+        action()
+    except psutil.NoSuchProcess:
+        return
+
+
+def _spawn(
+    place: Place, name: str, command: list[str], environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    place.state.mkdir(parents=True, exist_ok=True)
+    with place.log(name).open("ab") as log:
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _wait(
+    place: Place, name: str, process: subprocess.Popen[bytes], ready: Any, seconds: float
+) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        if process.poll() is not None or time.monotonic() > end:
+            last = place.log(name).read_text(errors="replace").splitlines()[-15:]
+            _end(list(_processes(place, "include.sandbox" if name == "sandbox" else "airflow")))
+            raise LocalError(
+                f"{name} did not start; the end of {place.log(name)}:\n  " + "\n  ".join(last)
+            )
+        time.sleep(0.3)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.get(url, timeout=5).ok
+    except requests.RequestException:
+        return False
+
+
+def _refuse_busy_port(port: int, variable: str) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise LocalError(
+                f"port {port} is in use by another program; choose one with {variable}="
+            ) from None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _fingerprint(environment: Mapping[str, str], prefixes: tuple[str, ...], *more: str) -> str:
+    watched = sorted(f"{k}={v}" for k, v in environment.items() if k.startswith(prefixes))
+    return hashlib.sha256("\0".join([*watched, *more]).encode()).hexdigest()
+
+
+def _remember(place: Place, name: str, fingerprint: str) -> None:
+    (place.state / f"{name}.settings").write_text(fingerprint, encoding="utf-8")
+
+
+def _remembered(place: Place, name: str) -> str | None:
+    file = place.state / f"{name}.settings"
+    return file.read_text(encoding="utf-8") if file.exists() else None
+
+
+def main() -> int:
+    """Run one command."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.local", description=__doc__)
+    parser.add_argument("command", choices=["up", "down", "status", "logs", "reset"])
+    command = parser.parse_args().command
+    try:
+        place = Place.from_environment()
+        if command == "up":
+            start_sandbox(place)
+            start_airflow(place)
+            status(place)
+        elif command == "down":
+            down(place)
+        elif command == "status":
+            return 0 if status(place) else 1
+        elif command == "logs":
+            logs = [str(place.log(name)) for name in ("sandbox", "airflow")]
+            return subprocess.call(["tail", "-n", "40", "-F", *logs])
+        else:
+            down(place)
+            shutil.rmtree(place.state, ignore_errors=True)
+            print(f"Forgot {place.state}")
+    except LocalError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""One evaluation from config to verdict, through Airflow's scheduler, watched task by task."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+from include.config import RunConfig
+from include.config_files import EXAMPLE, folder, read_config, resolve_config
+from include.errors import JudgeError
+from scripts import local
+
+DAG = "nova_llm_judge"
+ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
+CANCEL_SECONDS = 900
+
+
+def load(config: Path | None, environment: str | None, cwd: Path) -> dict[str, Any]:
+    """Read the conf to send; a data set's path is meant from where the command was given."""
+    if config is None:
+        conf = dict(read_config(EXAMPLE))
+        conf.pop("schedule", None)
+    else:
+        conf = dict(read_config(cwd / config))
+        conf.pop("schedule", None)
+        dataset = conf.get("dataset")
+        source = dataset.get("source") if isinstance(dataset, dict) else None
+        if isinstance(source, str) and (cwd / source).is_file():
+            conf["dataset"] = {**dataset, "source": str((cwd / source).resolve())}
+    if environment:
+        conf["environment"] = environment
+    return conf
+
+
+def check_account(config: RunConfig) -> None:
+    """Fail before anything is started if the environment's AWS is not there or not the one."""
+    from include import account
+    from include.operators import aws
+
+    client = aws(config.environment.aws_conn_id)
+    account.check(client("sts", **account.QUICK), config.environment)
+
+
+class Watch:
+    """Prints every change of every task until the run ends."""
+
+    def __init__(self, api: local.Api, run_id: str) -> None:
+        self.api = api
+        self.path = f"/dags/{DAG}/dagRuns/{quote(run_id, safe='')}"
+        self.seen: dict[tuple[str, int], str] = {}
+        self.started = time.monotonic()
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """Return all task instances, and print what has changed."""
+        answer = self.api.call("GET", f"{self.path}/taskInstances?limit=1000")
+        instances: list[dict[str, Any]] = answer["task_instances"]
+        for each in sorted(instances, key=lambda t: t["start_date"] or "~"):
+            key, state = (each["task_id"], each["map_index"]), each["state"] or "waiting"
+            if self.seen.get(key) != state and state in ENDED | {"running", "up_for_retry"}:
+                label = each["rendered_map_index"] or (key[1] if key[1] >= 0 else "")
+                name = f"{key[0]} [{label}]" if label != "" else key[0]
+                print(f"{time.monotonic() - self.started:6.0f} s  {name:<44} {state}", flush=True)
+            self.seen[key] = state
+        return instances
+
+    def until_end(self) -> str:
+        """Wait for the run; return its state."""
+        while True:
+            state: str = self.api.call("GET", self.path)["state"]
+            self.tasks()
+            if state in ("success", "failed"):
+                return state
+            time.sleep(1)
+
+    def cancel(self) -> None:
+        """Mark the run failed and wait until its teardown has deleted the endpoints."""
+        print("\nCancelling: waiting until the run's endpoints are gone", flush=True)
+        self.api.call("PATCH", self.path, state="failed")
+        end = time.monotonic() + CANCEL_SECONDS
+        while time.monotonic() < end:
+            if all(each["state"] in ENDED for each in self.tasks()):
+                print("Cancelled; nothing of it is left on AWS")
+                return
+            time.sleep(1)
+        print("Some tasks did not end; look at the endpoints in the AWS console", file=sys.stderr)
+
+
+def copy_results(config: RunConfig, folder_uri: str, target: Path) -> dict[str, Any] | None:
+    """Copy summary, report and charts to this machine; return the summary if there is one."""
+    from botocore.exceptions import ClientError
+
+    from include import storage
+    from include.operators import aws
+
+    folder = storage.RunFolder(aws(config.environment.aws_conn_id)("s3"), folder_uri)
+    try:
+        summary: dict[str, Any] = json.loads(folder.read(storage.SUMMARY))
+    except ClientError:
+        return None
+    for name in [storage.SUMMARY, storage.REPORT, *folder.names("charts/")]:
+        file = target / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(folder.read(name))
+    return summary
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it all; return the exit code."""
+    conf = load(arguments.config, arguments.env, arguments.cwd)
+    config = resolve_config(conf)
+    place = local.Place.from_environment()
+    os.environ.update(local.airflow_environment(place))
+    if config.environment.name == "sandbox":
+        local.start_sandbox(place)
+    else:
+        check_account(config)
+    local.start_airflow(place)
+    api = local.Api(place)
+    started = api.call("POST", f"/dags/{DAG}/dagRuns", logical_date=None, conf=conf)
+    watch = Watch(api, started["dag_run_id"])
+    url = f"{place.airflow_url}/dags/{DAG}/runs/{quote(started['dag_run_id'])}"
+    print(f"Run {started['dag_run_id']}: {url}")
+    try:
+        state = watch.until_end()
+    except KeyboardInterrupt:
+        watch.cancel()
+        return 130
+    target = arguments.cwd / (arguments.out or place.state / "runs" / _file_name(watch))
+    summary = _results(api, watch, config, target)
+    _say(summary, state, target, url, api)
+    return 0 if state == "success" else 1
+
+
+def _file_name(watch: Watch) -> str:
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in watch.path.rsplit("/", 1)[-1])
+
+
+def _results(
+    api: local.Api, watch: Watch, config: RunConfig, target: Path
+) -> dict[str, Any] | None:
+    try:
+        entry = api.call("GET", f"{watch.path}/taskInstances/resolve/xcomEntries/uri")
+    except requests.HTTPError:
+        return None  # the run ended before it had a folder
+    return copy_results(config, entry["value"].strip('"'), target)
+
+
+def _say(
+    summary: dict[str, Any] | None, state: str, target: Path, url: str, api: local.Api
+) -> None:
+    print()
+    for comparison in (summary or {}).get("comparisons", []):
+        print(comparison["sentence"])
+    if summary:
+        print(f"Gate: {summary['gate']['outcome']}. {summary['gate']['reason']}")
+        print(f"\nReport    {target / 'report.html'}")
+    if state != "success":
+        print(f"The run has failed; its tasks' logs say why: {url}", file=sys.stderr)
+    print(f"Airflow   {api.place.airflow_url}   log in as {' / '.join(api.login)}")
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="make run", description=__doc__)
+    parser.add_argument("--config", type=Path, help="JSON or YAML file (CONFIG=)")
+    parser.add_argument("--out", type=Path, help="folder for summary, report and charts (OUT=)")
+    parser.add_argument("--env", help="environment instead of the config's (ENV=)")
+    parser.add_argument("--cwd", type=Path, default=Path.cwd(), help="where paths start")
+    try:
+        return run(parser.parse_args())
+    except (JudgeError, local.LocalError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    except requests.RequestException as error:
+        print(f"Error: Airflow refuses: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
