@@ -17,7 +17,7 @@ from airflow.sdk import DAG, task_group
 from airflow.timetables.trigger import CronTriggerTimetable
 
 from include import steps
-from include.config import EXAMPLE, evaluation_files, load_evaluation, params_schema
+from include.config_files import evaluation_files, example, form, load_evaluation
 from include.errors import JudgeError
 from include.operators import (
     DeleteEndpointOperator,
@@ -29,7 +29,11 @@ from include.operators import (
     step,
 )
 
-ATTEMPTS = {"retries": 2, "retry_exponential_backoff": 2.0, "max_retry_delay": timedelta(minutes=10)}
+ATTEMPTS = {
+    "retries": 2,
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=10),
+}
 JUDGE_POOL = os.environ.get("NOVA_JUDGE_POOL", "default_pool")
 
 
@@ -65,18 +69,22 @@ def pipeline(evaluation: dict[str, Any] | None) -> None:
         written = step(steps.write_judge_input, trigger_rule="all_done")(run, candidate)
         generate >> written
         judged = NovaJudgeOperator(
-            task_id="judge", run=run, config=written, aws_conn_id=run["aws_conn_id"], pool=JUDGE_POOL
+            task_id="judge",
+            run=run,
+            config=written,
+            aws_conn_id=run["aws_conn_id"],
+            pool=JUDGE_POOL,
         )
         step(steps.summarize)(run, judged.output)
 
     compared = compare.expand(candidate=candidates)
     published = step(steps.report, trigger_rule="all_done")(run)
     compared >> published
-    step(steps.gate)(run, published)
+    published >> step(steps.gate)(run)
 
 
-def dag(dag_id: str, evaluation: dict[str, Any] | None, defaults: dict[str, Any]) -> DAG:
-    """Build one DAG: the general one, or that of an evaluation file with its schedule."""
+def dag(dag_id: str, evaluation: dict[str, Any] | None) -> DAG:
+    """Build one DAG: that of an evaluation file with its schedule, or the general one."""
     schedule = (evaluation or {}).get("schedule") or {}
     timetable = None
     if schedule.get("cron"):
@@ -89,8 +97,8 @@ def dag(dag_id: str, evaluation: dict[str, Any] | None, defaults: dict[str, Any]
         catchup=False,
         is_paused_upon_creation=evaluation is not None,
         params={
-            key: as_airflow_param(schema, defaults.get(key))
-            for key, schema in params_schema().items()
+            key: as_airflow_param(schema, default)
+            for key, (schema, default) in form(evaluation or example()).items()
         },
         default_args=ATTEMPTS,
         tags=["nova-judge", *(["scheduled"] if evaluation else [])],
@@ -119,9 +127,9 @@ def from_file(path: Path) -> DAG:
         evaluation = load_evaluation(path)
     except JudgeError as error:
         return broken_dag(dag_id, error)
-    return dag(dag_id, evaluation, defaults=evaluation)
+    return dag(dag_id, evaluation)
 
 
-dag("nova_llm_judge", None, defaults=load_evaluation(EXAMPLE))
+dag("nova_llm_judge", None)
 for file in evaluation_files():
     from_file(file)

@@ -63,7 +63,9 @@ class Environment(Strict):
     notify: Annotated[list[str], Field(max_length=0)] = Field(
         [], description="Reserved: nobody is notified yet."
     )
-    poll_seconds: Positive = Field(30, description="Seconds between two looks at AWS while waiting.")
+    poll_seconds: Positive = Field(
+        30, description="Seconds between two looks at AWS while waiting."
+    )
 
     @field_validator("output_s3_uri")
     @classmethod
@@ -226,9 +228,7 @@ class Generation(Strict):
 
     shard_size: Positive = Field(500, description="Prompts of one task.")
     max_error_rate: Share = Field(0.05, description="Unusable responses that a model may have.")
-    reuse: Literal["none"] = Field(
-        "none", description="Reserved: every run asks every model."
-    )
+    reuse: Literal["none"] = Field("none", description="Reserved: every run asks every model.")
     reuse_max_age_days: Positive = Field(7, description="Reserved.")
 
 
@@ -336,9 +336,7 @@ class RunConfig(Strict):
 
 
 def _check_sampling(model: BedrockModel) -> None:
-    given = [
-        key for key in ("temperature", "top_p") if getattr(model.parameters, key) is not None
-    ]
+    given = [key for key in ("temperature", "top_p") if getattr(model.parameters, key) is not None]
     remedy = f"write `parameters: {{{given[-1] if given else ''}: null}}` on the model {model.name}"
     if given and NO_SAMPLING.search(model.model_id):
         raise ValueError(f"{model.model_id} refuses {' and '.join(given)}: {remedy}")

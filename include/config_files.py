@@ -17,7 +17,8 @@ from include.errors import ConfigError
 ROOT = Path(__file__).resolve().parent.parent / "dags"
 """Where `evaluations/`, `models/` and `environments/` are; $NOVA_JUDGE_CONFIG_DIR overrides it."""
 
-EXAMPLE = "qwen-vs-claude"
+EXAMPLE = "qwen-vs-claude.yaml"
+"""The evaluation that `make run` and the trigger form start with."""
 
 Place = tuple[str | int, ...]
 Checked = TypeVar("Checked", bound=BaseModel)
@@ -45,6 +46,12 @@ def folder(environ: Mapping[str, str] = os.environ) -> Path:
 def evaluation_files() -> list[Path]:
     """Return the files of all evaluations that have a DAG of their own."""
     return sorted((folder() / "evaluations").glob("*.yaml"))
+
+
+def example() -> dict[str, Any] | None:
+    """Return the evaluation that comes with the project, None if it was deleted."""
+    path = folder() / "evaluations" / EXAMPLE
+    return load_evaluation(path) if path.is_file() else None
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -214,7 +221,9 @@ def _duplicates(node: Any) -> Iterator[tuple[str, int]]:
 def _check(cls: Any, data: Any, source: _Source) -> Any:
     """Validate data; turn pydantic's errors into lines that a person can act on."""
     try:
-        return cls.validate_python(data) if isinstance(cls, TypeAdapter) else cls.model_validate(data)
+        return (
+            cls.validate_python(data) if isinstance(cls, TypeAdapter) else cls.model_validate(data)
+        )
     except ValidationError as error:
         model = Model if isinstance(cls, TypeAdapter) else cls
         problems = dict.fromkeys(
@@ -245,7 +254,7 @@ def _problem(model: Any, data: Any, error: Any, source: _Source) -> str:
         tag = error["ctx"].get("tag")
         message = f"expected sagemaker or bedrock, found {tag or 'nothing'}"
     elif error["type"] == "string_type" and isinstance(error["input"], int | float):
-        message = f"expected text; write it in quotes: {key}: \"{error['input']}\""
+        message = f'expected text; write it in quotes: {key}: "{error["input"]}"'
         if place[-1:] == ("account_id",):
             message = "expected 12 digits in quotes; without quotes YAML reads a number"
     else:
@@ -255,9 +264,7 @@ def _problem(model: Any, data: Any, error: Any, source: _Source) -> str:
     return f"{where}: {key + ': ' if key else ''}{message}"
 
 
-def _walk(
-    model: Any, data: Any, loc: tuple[Any, ...], missing: bool
-) -> tuple[Place, list[str]]:
+def _walk(model: Any, data: Any, loc: tuple[Any, ...], missing: bool) -> tuple[Place, list[str]]:
     """Follow pydantic's location through data and types: the keys on the way, and those allowed.
 
     Pydantic also names the member of a union on the way; those parts are not keys.
@@ -295,7 +302,11 @@ def _classes(annotation: Any) -> list[type[BaseModel]]:
 def _accepts(cls: type[BaseModel], data: Any) -> bool:
     """Whether data is meant to be of this class, by its `provider` where there is one."""
     field = cls.model_fields.get("provider")
-    if field is None or not isinstance(data, Mapping) or get_origin(field.annotation) is not Literal:
+    if (
+        field is None
+        or not isinstance(data, Mapping)
+        or get_origin(field.annotation) is not Literal
+    ):
         return True
     return data.get("provider") in get_args(field.annotation)
 
@@ -332,5 +343,3 @@ def _for_airflow(schema: dict[str, Any]) -> dict[str, Any]:
     types = sorted({each.get("type", "object") for each in options})
     shaped = {key: value for key, value in schema.items() if key != "default"}
     return {**shaped, "type": types} if types and "type" not in shaped else shaped
-
-

@@ -91,7 +91,9 @@ def read_metrics(body: bytes) -> dict[str, float | None]:
         metrics = results["all"] if "all" in results else next(iter(results.values()))
         return {key: _number(value) for key, value in metrics.items()}
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
-        raise ResultsError(f"the judge's results_*.json has no results to read: {error!r}") from error
+        raise ResultsError(
+            f"the judge's results_*.json has no results to read: {error!r}"
+        ) from error
 
 
 def _number(value: Any) -> float | None:

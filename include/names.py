@@ -45,7 +45,9 @@ def resource_name(evaluation: str, role: str, *identity: str) -> str:
     return f"nj-{readable}-{digest(evaluation, role, *identity)}"
 
 
-def tags(environment: str, evaluation: str, run_uri: str, own: Mapping[str, str]) -> list[dict[str, str]]:
+def tags(
+    environment: str, evaluation: str, run_uri: str, own: Mapping[str, str]
+) -> list[dict[str, str]]:
     """Return AWS tags that say which run a resource belongs to, the environment's own first."""
     ours = {
         "nova-judge:environment": environment,

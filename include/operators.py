@@ -19,7 +19,7 @@ from airflow.providers.amazon.aws.operators.sagemaker import (
     SageMakerTrainingOperator,
 )
 from airflow.providers.amazon.aws.triggers.sagemaker import SageMakerTrigger
-from airflow.sdk import task
+from airflow.sdk import Param, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from include import steps
@@ -338,12 +338,13 @@ def _delete_endpoint(client: Any, name: str, poll_seconds: int) -> None:
     )
 
 
-def as_airflow_param(schema: dict[str, Any], default: Any) -> Any:
-    """Make a form field of one key of an evaluation."""
-    from airflow.sdk import Param
-
-    return Param(default, **schema)
-
+def as_airflow_param(schema: dict[str, Any], default: Any) -> Param:
+    """Make a field of the trigger form; without a default it has to be filled in."""
+    return (
+        Param(**schema)
+        if default is None and "null" not in schema["type"]
+        else Param(default, **schema)
+    )
 
 
 @task

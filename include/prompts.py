@@ -135,9 +135,13 @@ def _check_columns(dataset: Dataset, rows: Sequence[Row]) -> None:
     """Refuse columns that no row has, with the nearest that there is."""
     there = sorted({column for row in rows[:1000] for column in row})
     wanted = [(f"{key}_field", getattr(dataset, f"{key}_field")) for key in FIELDS]
-    wanted += [("prompt_template", name) for name in _columns(dataset.prompt_template, "prompt_template")]
+    wanted += [
+        ("prompt_template", name) for name in _columns(dataset.prompt_template, "prompt_template")
+    ]
     if dataset.system_prompt:
-        wanted += [("system_prompt", name) for name in _columns(dataset.system_prompt, "system_prompt")]
+        wanted += [
+            ("system_prompt", name) for name in _columns(dataset.system_prompt, "system_prompt")
+        ]
     problems = []
     for key, name in wanted:
         if name and name not in there and name.split(".")[0] not in there:

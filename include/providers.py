@@ -139,7 +139,11 @@ def _recording(model: str, send: Callable[[Prompt], tuple[Answer, Any]]) -> Ask:
             problem = error.response.get("Error", {})
             metadata = error.response.get("ResponseMetadata", {})
             return _failed(
-                prompt, model, problem.get("Code", "ClientError"), problem.get("Message", ""), metadata
+                prompt,
+                model,
+                problem.get("Code", "ClientError"),
+                problem.get("Message", ""),
+                metadata,
             )
         except BotoCoreError as error:
             return _failed(prompt, model, type(error).__name__, str(error), {})

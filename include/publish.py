@@ -13,8 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
 from pyarrow import BufferReader, parquet
+from pydantic import TypeAdapter
 
 from include import charts, judge, report, storage, winrate
 from include.config import BedrockModel, Model, RunConfig, SageMakerModel
@@ -133,9 +133,7 @@ def _provenance(
         "judge_image": judge.image_uri(config.environment),
         "judge_image_digest": None,
         "models": {model.name: _model_id(model) for model in config.models},
-        "judge_jobs": {
-            result["comparison"]["candidate"]: result["job_arn"] for result in results
-        },
+        "judge_jobs": {result["comparison"]["candidate"]: result["job_arn"] for result in results},
         "versions": {name: _version(name) for name in PACKAGES},
         "git_sha": _git_sha(),
     }

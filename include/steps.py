@@ -384,4 +384,3 @@ def gate(run: Run) -> str:
 
 def _missing(summary: dict[str, Any]) -> list[str]:
     return [w["message"] for w in summary["warnings"] if w["code"] == "comparison_missing"]
-

@@ -81,7 +81,9 @@ def _port(variable: str, default: int) -> int:
 
 def airflow_environment(place: Place) -> dict[str, str]:
     """Return the environment of every Airflow process of this copy."""
-    quiet = {"NO_PROXY": ",".join(filter(None, ["localhost,127.0.0.1", os.environ.get("NO_PROXY")]))}
+    quiet = {
+        "NO_PROXY": ",".join(filter(None, ["localhost,127.0.0.1", os.environ.get("NO_PROXY")]))
+    }
     settings = {
         "core__load_examples": "False",
         "core__dags_folder": ROOT / "dags",

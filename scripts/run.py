@@ -14,8 +14,8 @@ from urllib.parse import quote
 import requests
 
 from include.config import RunConfig
-from include.config_files import EXAMPLE, folder, read_config, resolve_config
-from include.errors import JudgeError
+from include.config_files import example, read_config, resolve_config
+from include.errors import ConfigError, JudgeError
 from scripts import local
 
 DAG = "nova_llm_judge"
@@ -25,16 +25,14 @@ CANCEL_SECONDS = 900
 
 def load(config: Path | None, environment: str | None, cwd: Path) -> dict[str, Any]:
     """Read the conf to send; a data set's path is meant from where the command was given."""
-    if config is None:
-        conf = dict(read_config(EXAMPLE))
-        conf.pop("schedule", None)
-    else:
-        conf = dict(read_config(cwd / config))
-        conf.pop("schedule", None)
-        dataset = conf.get("dataset")
-        source = dataset.get("source") if isinstance(dataset, dict) else None
-        if isinstance(source, str) and (cwd / source).is_file():
-            conf["dataset"] = {**dataset, "source": str((cwd / source).resolve())}
+    conf = read_config(cwd / config) if config else example()
+    if conf is None:
+        raise ConfigError("the example evaluation is gone: say which one with CONFIG=")
+    conf.pop("schedule", None)
+    dataset = conf.get("dataset")
+    source = dataset.get("source") if isinstance(dataset, dict) else None
+    if isinstance(source, str) and (cwd / source).is_file():
+        conf["dataset"] = {**dataset, "source": str((cwd / source).resolve())}
     if environment:
         conf["environment"] = environment
     return conf

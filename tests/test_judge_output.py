@@ -86,7 +86,9 @@ def test_rows_are_matched_by_content_whatever_their_order() -> None:
     rows = [row(p, "[[A>B]]" if n % 3 else "[[B>A]]", "[[A=B]]") for n, p in enumerate(pairs)]
     expected = sorted((j.prompt_id, j.order, j.verdict) for j in read(rows, pairs).judgments)
     random.Random(1).shuffle(rows)
-    assert sorted((j.prompt_id, j.order, j.verdict) for j in read(rows, pairs).judgments) == expected
+    assert (
+        sorted((j.prompt_id, j.order, j.verdict) for j in read(rows, pairs).judgments) == expected
+    )
 
 
 def test_equal_pairs_each_get_their_own_judgments() -> None:

@@ -69,7 +69,7 @@ class Judge:
         first, second = sorted((a, b))
         opinion = noise("opinion", prompt, first, second, seed) * (1 if a == first else -1)
         order = noise("order", prompt, a, b, seed)
-        lead = 4.5 * (quality(a) - quality(b)) + 0.75 * opinion + DOUBT * order
+        lead = 4.5 * (quality(a) - quality(b)) + 0.55 * opinion + DOUBT * order
         return "A>B" if lead > 0 else "B>A"
 
 

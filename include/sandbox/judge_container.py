@@ -208,7 +208,12 @@ def aggregate(judged: Sequence[Judged], seed: int) -> dict[str, float]:
     errors = float(said.count(None))
     decided = [letter == "B" for letter in said if letter in ("A", "B")]
     metrics = {"a_scores": a, "b_scores": b, "ties": ties, "inference_error": errors, "score": b}
-    for key, letter in (("a_scores", "A"), ("b_scores", "B"), ("ties", "="), ("inference_error", None)):
+    for key, letter in (
+        ("a_scores", "A"),
+        ("b_scores", "B"),
+        ("ties", "="),
+        ("inference_error", None),
+    ):
         metrics[f"{key}_stderr"] = _stderr([one == letter for one in said])
     metrics["score_stderr"] = metrics["b_scores_stderr"]
     metrics["winrate"] = sum(decided) / len(decided) if decided else math.nan

@@ -39,7 +39,9 @@ class S3Mirror:
     def wrap(self, app: Wsgi) -> Wsgi:
         """Mirror what a successful S3 request has changed before its answer goes out."""
 
-        def mirrored(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        def mirrored(
+            environ: dict[str, Any], start_response: Callable[..., Any]
+        ) -> Iterable[bytes]:
             if environ["REQUEST_METHOD"] in ("GET", "HEAD") or not _is_s3(environ):
                 return app(environ, start_response)
             status: list[str] = []
@@ -108,5 +110,3 @@ def _backend() -> Any:
     from moto.s3.models import s3_backends
 
     return s3_backends[ACCOUNT]["aws"]
-
-

@@ -221,7 +221,9 @@ class SageMaker:
         job = self._job(request["TrainingJobName"])
         status = job_status(job)
         if status not in ("InProgress", "Stopping"):
-            raise validation(f"The request was rejected because the training job is in status {status}.")
+            raise validation(
+                f"The request was rejected because the training job is in status {status}."
+            )
         self._jobs.stop(job)
         return {}
 

@@ -183,4 +183,3 @@ def build(settings: Settings, url: str) -> Starlette:
     sandbox = Sandbox(settings, url)
     sandbox.seed()
     return sandbox.app()
-

@@ -78,7 +78,9 @@ class TrainingJobs:
     def _fail_by_chance(self, name: str) -> None:
         faults = self._settings.faults
         if chance("job", name, faults.seed) < faults.job_failure:
-            raise ContainerError("InternalServerError: We encountered an internal error. Try again.")
+            raise ContainerError(
+                "InternalServerError: We encountered an internal error. Try again."
+            )
 
     def _pass_time(self, job: Entity, seconds: float) -> bool:
         """Let time go by; False if the job was stopped or has run too long."""

@@ -1,0 +1,1 @@
+"""Commands for people: start, run, render, check."""
