@@ -63,9 +63,7 @@ class Environment(Strict):
     notify: Annotated[list[str], Field(max_length=0)] = Field(
         [], description="Reserved: nobody is notified yet."
     )
-    poll_seconds: Positive = Field(
-        30, description="Seconds between two looks at AWS while waiting."
-    )
+    poll_seconds: Positive = Field(30, description="Seconds between two looks at AWS.")
 
     @field_validator("output_s3_uri")
     @classmethod
@@ -190,7 +188,7 @@ ENDED = (
     ("claude-sonnet-4-20250514", "2026-10-14", "us.anthropic.claude-sonnet-4-6"),
     ("nova-premier-v1", "2026-09-14", "us.amazon.nova-pro-v1:0"),
 )
-"""Parts of ids that Bedrock answers with 404, since when, and what to use (AWS's lifecycle page)."""
+"""Parts of ids that Bedrock answers with 404, since when, and what to use instead."""
 
 NO_SAMPLING = re.compile(r"claude-(sonnet-[5-9]|opus-(4-[7-9]|[5-9]))")
 NOT_BOTH = re.compile(r"claude-(sonnet|haiku|opus)-4-[56]")
@@ -204,7 +202,7 @@ class Dataset(Strict):
 
     source: str = Field(
         min_length=1,
-        description="A file (jsonl, csv or parquet, .gz too; a path or s3://) or a Hugging Face id.",
+        description="File (jsonl, csv, parquet, also .gz; path or s3://) or Hugging Face id.",
     )
     revision: str | None = Field(None, description="Commit or tag of a Hugging Face id.")
     split: str = Field("train", description="Split of a Hugging Face id, e.g. train[:20].")

@@ -115,7 +115,7 @@ def resolve_config(
     models: list[Any] = []
     for each in (evaluation.baseline, *evaluation.candidates):
         if isinstance(each, str):
-            found = _try(problems, lambda each=each: _load_model(home, each))  # type: ignore[misc]
+            found = _try(problems, lambda each=each: _load_model(home, each))
         else:
             found = each
         models.append(found and _with_parameters(found, evaluation.parameters))
@@ -132,7 +132,8 @@ def resolve_config(
         "gate": evaluation.gate,
         "confidence_level": evaluation.confidence_level,
     }
-    return _check(RunConfig, resolved, source)
+    checked: RunConfig = _check(RunConfig, resolved, source)
+    return checked
 
 
 def _with_parameters(model: Any, shared: Parameters) -> Any:
@@ -153,7 +154,8 @@ def _load_model(home: Path, name: str) -> Any:
 def _load(home: Path, kind: str, name: str, cls: type[Checked]) -> Checked:
     path = _find(home, kind, name)
     data, source = _read(path)
-    return _check(cls, {"name": name, **data}, source)
+    checked: Checked = _check(cls, {"name": name, **data}, source)
+    return checked
 
 
 def _find(home: Path, kind: str, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Prompts and a model in, Responses out: several at once, stored as they come, never asked twice."""
+"""Prompts and a model in, Responses out: several at once, stored as they come."""
 
 from __future__ import annotations
 

@@ -318,7 +318,7 @@ def _unless_gone(delete: Callable[..., Any], **request: str) -> None:
 
 
 def _delete_endpoint(client: Any, name: str, poll_seconds: int) -> None:
-    """Delete an endpoint, which AWS refuses while it is being created, and wait until it is gone."""
+    """Delete an endpoint, which AWS refuses while it is being created; wait until it is gone."""
     from botocore.exceptions import ClientError
     from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 

@@ -63,10 +63,11 @@ def override(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
     """
     known = set(_keys(recipe))
     wanted = dict(_items(overrides))
+    free = sorted(known - FIXED)
     problems = [
         f"judge.overrides.{key}: the judge's container does not let this be changed"
         if key in FIXED
-        else f"judge.overrides.{key}: the recipe has no such key{_nearest(key, sorted(known - FIXED))}"
+        else f"judge.overrides.{key}: the recipe has no such key{_nearest(key, free)}"
         for key in wanted
         if key in FIXED or key not in known
     ]

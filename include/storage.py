@@ -52,7 +52,7 @@ class RunFolder:
     def open(self, name: str) -> IO[bytes]:
         """Return one object as a file that can be read and searched, on disk if it is large."""
         bucket, key = split_uri(self.at(name))
-        file = SpooledTemporaryFile(max_size=64 * 1024**2)
+        file = SpooledTemporaryFile(max_size=64 * 1024**2)  # noqa: SIM115 - the caller's
         self.s3.download_fileobj(bucket, key, file)
         file.seek(0)
         return file
@@ -90,7 +90,7 @@ def to_lines(rows: Iterable[dict[str, Any]]) -> bytes:
 
 
 def to_parquet(records: Sequence[Any], record_type: type) -> bytes:
-    """Return dataclass records as a parquet file with the columns of `record_type`, if empty too."""
+    """Return records as a parquet file with the columns of `record_type`, even without rows."""
     import pyarrow
     from pyarrow import parquet
 

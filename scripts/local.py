@@ -1,7 +1,8 @@
 """Airflow and the sandbox on this machine: up, down, status, logs, reset.
 
-Everything that is started carries the state folder in its environment, and is found again by it,
-so that `down` leaves no process whoever started it and however it has forked.
+Airflow forks, renames its processes and leaves children behind when it is stopped. So each part is
+started in a session of its own and with a mark in its environment, and `down` ends whatever has
+either: renaming overwrites the environment, and a daemon leaves its session, but none does both.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ import psutil
 import requests
 
 ROOT = Path(__file__).resolve().parent.parent
-MARK = "NOVA_JUDGE_STATE_DIR"
-"""Environment variable that every started process carries."""
+MARK = "NOVA_JUDGE_LOCAL"
+"""Environment variable that every started process carries: its part, and its state folder."""
+
+CALLED_WITH = dict(os.environ)
+"""The caller's environment, before this program adds Airflow's to its own."""
 
 SANDBOX_CONNECTION = "AIRFLOW_CONN_AWS_SANDBOX"
 JUDGE_POOL = "nova_judge"
@@ -67,6 +71,10 @@ class Place:
         """Where the local AWS is."""
         return f"http://127.0.0.1:{self.sandbox_port}"
 
+    def mark(self, part: str) -> str:
+        """Return what the processes of `airflow` or `sandbox` carry."""
+        return f"{part} {self.state}"
+
     def log(self, name: str) -> Path:
         """Return the log file of `airflow` or `sandbox`."""
         return self.state / f"{name}.log"
@@ -81,9 +89,7 @@ def _port(variable: str, default: int) -> int:
 
 def airflow_environment(place: Place) -> dict[str, str]:
     """Return the environment of every Airflow process of this copy."""
-    quiet = {
-        "NO_PROXY": ",".join(filter(None, ["localhost,127.0.0.1", os.environ.get("NO_PROXY")]))
-    }
+    direct = ["localhost", "127.0.0.1", *filter(None, [CALLED_WITH.get("NO_PROXY")])]
     settings = {
         "core__load_examples": "False",
         "core__dags_folder": ROOT / "dags",
@@ -109,16 +115,16 @@ def airflow_environment(place: Place) -> dict[str, str]:
         "extra": {"endpoint_url": place.sandbox_url, "region_name": "us-east-1"},
     }
     return {
-        **os.environ,
-        **quiet,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        **CALLED_WITH,
+        "NO_PROXY": ",".join(direct),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{CALLED_WITH.get('PATH', '')}",
         "PYTHONPATH": str(ROOT),
         "AIRFLOW_HOME": str(place.state / "airflow"),
         "NOVA_JUDGE_POOL": JUDGE_POOL,
         SANDBOX_CONNECTION: json.dumps(connection),
-        MARK: str(place.state),
+        MARK: place.mark("airflow"),
         **{
-            name: os.environ.get(name, str(value))
+            name: CALLED_WITH.get(name, str(value))
             for name, value in ((f"AIRFLOW__{k.upper()}", v) for k, v in settings.items())
         },
     }
@@ -126,8 +132,8 @@ def airflow_environment(place: Place) -> dict[str, str]:
 
 def start_sandbox(place: Place) -> None:
     """Start the sandbox; restart it if a SANDBOX_* variable has changed since."""
-    wanted = _fingerprint(os.environ, ("SANDBOX_",), str(place.sandbox_port))
-    running = list(_processes(place, "include.sandbox"))
+    wanted = _fingerprint(CALLED_WITH, ("SANDBOX_",), str(place.sandbox_port))
+    running = list(_processes(place, "sandbox"))
     if running and _remembered(place, "sandbox") == wanted:
         return
     if running:
@@ -138,14 +144,14 @@ def start_sandbox(place: Place) -> None:
         *(sys.executable, "-m", "include.sandbox", "--port", str(place.sandbox_port)),
         *("--state", str(place.state / "sandbox")),
     ]
-    process = _spawn(place, "sandbox", command, {**os.environ, MARK: str(place.state)})
+    process = _spawn(place, "sandbox", command, {**CALLED_WITH, MARK: place.mark("sandbox")})
     _wait(place, "sandbox", process, lambda: _answers(f"{place.sandbox_url}/sandbox/health"), 60)
     _remember(place, "sandbox", wanted)
 
 
 def start_airflow(place: Place) -> None:
     """Start Airflow and wait until it knows our DAG; restart it if its settings have changed."""
-    wanted = _fingerprint(os.environ, WATCHED, str(place.airflow_port), str(place.sandbox_port))
+    wanted = _fingerprint(CALLED_WITH, WATCHED, str(place.airflow_port), str(place.sandbox_port))
     running = list(_processes(place, "airflow"))
     if running and _remembered(place, "airflow") == wanted:
         return
@@ -230,7 +236,7 @@ def status(place: Place) -> bool:
     """Say what runs where; return whether all of it does."""
     airflow = bool(list(_processes(place, "airflow"))) and Api(place).ready()
     sandbox = _answers(f"{place.sandbox_url}/sandbox/health") and bool(
-        list(_processes(place, "include.sandbox"))
+        list(_processes(place, "sandbox"))
     )
     print(f"Airflow   {'up   ' + place.airflow_url if airflow else 'down'}")
     print(f"Sandbox   {'up   ' + place.sandbox_url if sandbox else 'down'}")
@@ -240,17 +246,31 @@ def status(place: Place) -> bool:
     return airflow and sandbox
 
 
-def _processes(place: Place, part: str = "") -> Iterator[psutil.Process]:
-    """Yield running processes of this copy, by their environment."""
-    mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+def _processes(place: Place, *parts: str) -> Iterator[psutil.Process]:
+    """Yield running processes of this copy."""
+    parts = parts or ("airflow", "sandbox")
+    marks = {place.mark(part) for part in parts}
+    sessions = {_session(place, part) for part in parts} - {None}
+    me = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     for process in psutil.process_iter():
         try:
-            if process.pid in mine or process.environ().get(MARK) != str(place.state):
-                continue
-            if process.status() != psutil.STATUS_ZOMBIE and part in " ".join(process.cmdline()):
+            ours = os.getsid(process.pid) in sessions or process.environ().get(MARK) in marks
+            if process.pid not in me and ours and process.status() != psutil.STATUS_ZOMBIE:
                 yield process
-        except psutil.Error:
-            continue
+        except (psutil.Error, OSError):
+            continue  # it has just ended, or is not ours to look at
+
+
+def _session(place: Place, part: str) -> int | None:
+    """Return the session that a part was started in, unless its number is another's by now."""
+    try:
+        leader = json.loads((place.state / f"{part}.session").read_text(encoding="utf-8"))
+        alive = psutil.Process(leader["pid"])
+    except psutil.NoSuchProcess:
+        return int(leader["pid"])  # its children may have outlived it
+    except (OSError, ValueError):
+        return None
+    return int(leader["pid"]) if alive.create_time() == leader["created"] else None
 
 
 def _end(processes: list[psutil.Process]) -> int:
@@ -275,7 +295,7 @@ def _spawn(
 ) -> subprocess.Popen[bytes]:
     place.state.mkdir(parents=True, exist_ok=True)
     with place.log(name).open("ab") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command,
             cwd=ROOT,
             env=environment,
@@ -284,6 +304,9 @@ def _spawn(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    leader = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
+    (place.state / f"{name}.session").write_text(json.dumps(leader), encoding="utf-8")
+    return process
 
 
 def _wait(
@@ -293,7 +316,7 @@ def _wait(
     while not ready():
         if process.poll() is not None or time.monotonic() > end:
             last = place.log(name).read_text(errors="replace").splitlines()[-15:]
-            _end(list(_processes(place, "include.sandbox" if name == "sandbox" else "airflow")))
+            _end(list(_processes(place, name)))
             raise LocalError(
                 f"{name} did not start; the end of {place.log(name)}:\n  " + "\n  ".join(last)
             )

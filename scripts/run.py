@@ -30,9 +30,8 @@ def load(config: Path | None, environment: str | None, cwd: Path) -> dict[str, A
         raise ConfigError("the example evaluation is gone: say which one with CONFIG=")
     conf.pop("schedule", None)
     dataset = conf.get("dataset")
-    source = dataset.get("source") if isinstance(dataset, dict) else None
-    if isinstance(source, str) and (cwd / source).is_file():
-        conf["dataset"] = {**dataset, "source": str((cwd / source).resolve())}
+    if isinstance(dataset, dict) and (cwd / str(dataset.get("source"))).is_file():
+        conf["dataset"] = {**dataset, "source": str((cwd / dataset["source"]).resolve())}
     if environment:
         conf["environment"] = environment
     return conf
@@ -116,6 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = resolve_config(conf)
     place = local.Place.from_environment()
     os.environ.update(local.airflow_environment(place))
+    os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # of this command, not of Airflow
     if config.environment.name == "sandbox":
         local.start_sandbox(place)
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -55,4 +54,4 @@ def write_file(path: Path, body: bytes) -> None:
     """Write a file so that a reader sees all of it or nothing, also after kill -9."""
     draft = path.with_name(f"{path.name}.{threading.get_ident()}.draft")
     draft.write_bytes(body)
-    os.replace(draft, path)
+    draft.replace(path)

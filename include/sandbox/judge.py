@@ -1,4 +1,4 @@
-"""A pair in both orders in, the judge's verdicts out: by recorded preference, else by a stand-in."""
+"""A pair in, the judge's verdicts in both orders out: recorded, else by a stand-in."""
 
 from __future__ import annotations
 

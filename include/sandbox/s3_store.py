@@ -1,4 +1,4 @@
-"""moto's AWS with S3 mirrored to disk: written before a request is acknowledged, restored at start."""
+"""moto's AWS, with S3 mirrored to disk before a request is acknowledged, restored at start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from include.sandbox.entities import write_file
 
 ACCOUNT = "000000000000"
 
-Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+Environ = dict[str, Any]
+Wsgi = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 
 def moto_app() -> Wsgi:

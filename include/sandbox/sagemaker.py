@@ -304,8 +304,8 @@ def _entity(name: str, arn: str, request: Request) -> Entity:
 def _check_name(what: str, name: str) -> None:
     if not NAME.match(name):
         raise validation(
-            f"1 validation error detected: Value '{name}' at '{what}' failed to satisfy constraint: "
-            r"Member must satisfy regular expression pattern: ^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}"
+            f"1 validation error detected: Value '{name}' at '{what}' failed to satisfy "
+            f"constraint: Member must satisfy regular expression pattern: {NAME.pattern}"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -106,7 +106,7 @@ def read(environ: Mapping[str, str], state: Path) -> Settings:
     )
 
 
-def _group(cls: type[Group], variable: str, environ: Mapping[str, str]) -> Group:
+def _group(cls: Callable[..., Group], variable: str, environ: Mapping[str, str]) -> Group:
     known = {field.name: type(field.default) for field in fields(cls)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for part in filter(None, environ.get(variable, "").split(",")):
@@ -121,7 +121,8 @@ def _group(cls: type[Group], variable: str, environ: Mapping[str, str]) -> Group
             values[key] = known[key](text)
         except ValueError:
             raise SettingsError(f"{variable}: {key}={text}: expected a number") from None
-    return cls(**values)
+    group: Group = cls(**values)
+    return group
 
 
 def _nearest(name: str, choices: list[str]) -> str:

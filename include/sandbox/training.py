@@ -1,4 +1,4 @@
-"""Training jobs: their life from Starting to Completed, each in a thread that survives a restart."""
+"""Training jobs: their life from Starting to Completed, which goes on after a restart."""
 
 from __future__ import annotations
 
@@ -78,9 +78,7 @@ class TrainingJobs:
     def _fail_by_chance(self, name: str) -> None:
         faults = self._settings.faults
         if chance("job", name, faults.seed) < faults.job_failure:
-            raise ContainerError(
-                "InternalServerError: We encountered an internal error. Try again."
-            )
+            raise ContainerError("InternalServerError: We encountered an internal error.")
 
     def _pass_time(self, job: Entity, seconds: float) -> bool:
         """Let time go by; False if the job was stopped or has run too long."""
