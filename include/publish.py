@@ -100,9 +100,7 @@ def _status(config: RunConfig, comparisons: Sequence[Comparison]) -> RunStatus:
 def _gate(config: RunConfig, comparisons: Sequence[Comparison]) -> Gate:
     if not comparisons:
         undecided = config.gate.rule != "none"
-        return Gate(
-            "inconclusive" if undecided else "none", "There is no comparison to decide on."
-        )
+        return Gate("inconclusive" if undecided else "none", "There is no comparison to decide on.")
     return winrate.decide_gate(comparisons, config.gate.rule, config.gate.margin)
 
 

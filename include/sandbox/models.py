@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,7 @@ def skill(model: str) -> float:
     size = re.search(r"(\d+(?:\.\d+)?)b\b", name)
     if size:
         billions = float(size[1])
-        return min(0.9, 0.3 + 0.12 * billions**0.4)
+        return min(0.9, 0.3 + 0.12 * math.sqrt(billions))
     return 0.5
 
 

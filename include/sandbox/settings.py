@@ -107,7 +107,7 @@ def read(environ: Mapping[str, str], state: Path) -> Settings:
 
 
 def _group(cls: Callable[..., Group], variable: str, environ: Mapping[str, str]) -> Group:
-    known = {field.name: type(field.default) for field in fields(cls)}  # type: ignore[arg-type]
+    known: dict[str, Any] = {field.name: type(field.default) for field in fields(cls)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for part in filter(None, environ.get(variable, "").split(",")):
         key, _, text = part.partition("=")

@@ -1,0 +1,318 @@
+"""Facts about whole runs: real Airflow and scheduler, the sandbox over HTTP, as `make run` does."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import requests
+import yaml
+from sandbox_server import ALPACA_EVAL, ROOT, free_port
+
+SAGEMAKER_MODEL = {
+    "name": "tiny-1b",
+    "provider": "sagemaker",
+    "deploy": {"model_id": "Tiny/Tiny-1B", "instance_types": ["ml.g5.2xlarge"]},
+}
+PROMPTS = {"source": "include/samples/prompts.jsonl", "id_field": "id", "limit": 12}
+ALPACA = {"source": str(ALPACA_EVAL), "id_field": "id"}
+
+
+def bedrock(name: str) -> dict[str, str]:
+    return {"name": name, "provider": "bedrock", "model_id": name}
+
+
+@dataclass
+class Outcome:
+    code: int
+    output: str
+    summary: dict[str, Any]
+    out: Path
+    seconds: float
+
+    @property
+    def comparison(self) -> dict[str, Any]:
+        (only,) = self.summary["comparisons"]
+        return only
+
+
+class Copy:
+    """One copy of the product: its own ports, state folder and config folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.airflow_port, self.sandbox_port = free_port(), free_port()
+        self.config = folder / "config"
+        for kind in ("environments", "models", "evaluations"):
+            (self.config / kind).mkdir(parents=True)
+            for file in (ROOT / "dags" / kind).glob("*.yaml"):
+                (self.config / kind / file.name).write_text(file.read_text())
+        self.environ = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("SANDBOX_", "AIRFLOW"))},
+            "STATE_DIR": str(folder / "state"),
+            "AIRFLOW_PORT": str(self.airflow_port),
+            "SANDBOX_PORT": str(self.sandbox_port),
+            "NOVA_JUDGE_CONFIG_DIR": str(self.config),
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def command(self, module: str, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=ROOT,
+            env={**self.environ, **{key.upper(): value for key, value in settings.items()}},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, config: dict[str, Any] | None, *arguments: str, **settings: str) -> Outcome:
+        out = self.folder / f"out-{time.monotonic_ns()}"
+        given: list[str] = []
+        if config is not None:
+            file = self.folder / f"config-{time.monotonic_ns()}.json"
+            file.write_text(json.dumps(config))
+            given = ["--config", str(file)]
+        started = time.monotonic()
+        process = self.command("scripts.run", *given, "--out", str(out), *arguments, **settings)
+        output, _ = process.communicate(timeout=420)
+        summary = out / "summary.json"
+        return Outcome(
+            code=process.returncode,
+            output=output,
+            summary=json.loads(summary.read_text()) if summary.exists() else {},
+            out=out,
+            seconds=time.monotonic() - started,
+        )
+
+    def client(self, service: str) -> Any:
+        return boto3.session.Session(
+            aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
+        ).client(service, endpoint_url=f"http://127.0.0.1:{self.sandbox_port}")
+
+    def left_over(self) -> list[Any]:
+        sagemaker = self.client("sagemaker")
+        return [
+            *sagemaker.list_endpoints()["Endpoints"],
+            *sagemaker.list_endpoint_configs()["EndpointConfigs"],
+            *sagemaker.list_models()["Models"],
+        ]
+
+    def airflow(self, path: str) -> Any:
+        url = f"http://127.0.0.1:{self.airflow_port}"
+        file = self.folder / "state/airflow/simple_auth_manager_passwords.json.generated"
+        ((name, password),) = json.loads(file.read_text()).items()
+        login = {"username": name, "password": password}
+        token = requests.post(f"{url}/auth/token", json=login, timeout=30).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = requests.get(f"{url}/api/v2{path}", headers=headers, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    def down(self) -> str:
+        output, _ = self.command("scripts.local", "down").communicate(timeout=60)
+        return output
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
+    copy = Copy(tmp_path_factory.mktemp("copy"))
+    yield copy
+    copy.down()
+
+
+@pytest.fixture
+def nothing_left(copy: Copy) -> Iterator[None]:
+    yield
+    assert copy.left_over() == []
+
+
+def test_the_example_ends_in_a_verdict_a_report_and_charts(copy: Copy, nothing_left: None) -> None:
+    outcome = copy.run(None)
+    assert outcome.code == 0, outcome.output
+    summary = outcome.summary
+    assert summary["status"] == "complete"
+    assert summary["environment"]["kind"] == "sandbox"
+    assert outcome.comparison["counts"]["pairs"] == 60
+    assert outcome.comparison["verdict"] == "candidate_better"
+    assert outcome.comparison["sentence"] in outcome.output
+    assert len(outcome.comparison["by_category"]) == 6
+    assert "simulated AWS" in (outcome.out / "report.html").read_text()
+    assert (outcome.out / "charts/evaluation_metrics.png").read_bytes().startswith(b"\x89PNG")
+    assert str(outcome.out / "report.html") in outcome.output
+    states = {
+        (task["task_id"], task["map_index"]): task["state"]
+        for task in copy.airflow(
+            f"/dags/nova_llm_judge/dagRuns/{summary['run_id']}/taskInstances?limit=100"
+        )["task_instances"]
+    }
+    assert set(states.values()) == {"success"}
+    assert {task for task, _ in states} >= {"resolve", "deploy", "compare.judge", "delete", "gate"}
+
+
+def test_the_form_knows_every_key_of_an_evaluation(copy: Copy) -> None:
+    params = copy.airflow("/dags/nova_llm_judge/details")["params"]
+    assert params["judge"]["value"]["recipe"] == "nova_micro_llm_judge"
+    assert params["baseline"]["value"] == "qwen2.5-1.5b"
+    assert "schedule" not in params
+
+
+def test_an_evaluation_file_is_a_scheduled_dag_that_waits_to_be_switched_on(copy: Copy) -> None:
+    dag = copy.airflow("/dags/nova_llm_judge__qwen-vs-claude")
+    assert dag["is_paused"]
+    assert dag["timetable_summary"] == "0 6 * * 1"
+
+
+@pytest.mark.skipif(not ALPACA_EVAL.exists(), reason="AlpacaEval's data is not beside the project")
+def test_alpaca_eval_is_counted_as_published(copy: Copy, nothing_left: None) -> None:
+    qwen = {**SAGEMAKER_MODEL, "name": "Qwen-14B-Chat"}
+    qwen["deploy"] = {"model_id": "Qwen/Qwen-14B-Chat", "instance_types": ["ml.g5.12xlarge"]}
+    config = {
+        "evaluation": "alpaca-eval",
+        "dataset": ALPACA,
+        "baseline": bedrock("gpt4_1106_preview"),
+        "candidates": [bedrock("claude-2.1"), qwen],
+    }
+    outcome = copy.run(config, sandbox_recordings=str(ALPACA_EVAL))
+    assert outcome.code == 0, outcome.output
+    counted = {
+        c["candidate"]: tuple(
+            c["counts"][key] for key in ("candidate_wins", "baseline_wins", "ties", "pairs")
+        )
+        for c in outcome.summary["comparisons"]
+    }
+    assert counted == {"claude-2.1": (115, 688, 2, 805), "Qwen-14B-Chat": (57, 742, 6, 805)}
+    rows, low, high = _win_rate(outcome.summary["comparisons"][0])
+
+    config["candidates"] = [bedrock("claude-2.1")]
+    without = copy.run(config, sandbox_recordings=str(ALPACA_EVAL), sandbox_judge="details=0")
+    assert without.code == 0, without.output
+    assert without.comparison["evidence"] == "aggregate"
+    estimate, wide_low, wide_high = _win_rate(without.comparison)
+    assert estimate == pytest.approx(rows)
+    assert wide_high - wide_low >= high - low
+    unknown = without.comparison["counts"] | without.comparison["position"]
+    for key in ("pairs", "candidate_wins", "baseline_wins", "ties", "inconsistent", "consistency"):
+        assert unknown[key] is None
+
+
+def _win_rate(comparison: dict[str, Any]) -> tuple[float, float, float]:
+    rate = comparison["win_rate"]
+    return rate["estimate"], rate["low"], rate["high"]
+
+
+def test_a_failed_deployment_leaves_nothing_and_the_others_go_on(
+    copy: Copy, nothing_left: None
+) -> None:
+    broken = {**SAGEMAKER_MODEL, "name": "broken"}
+    broken["deploy"] = {**SAGEMAKER_MODEL["deploy"], "environment": {"SANDBOX_FAIL": "no disk"}}
+    outcome = copy.run(
+        {
+            "evaluation": "failing-deployment",
+            "dataset": PROMPTS,
+            "baseline": SAGEMAKER_MODEL,
+            "candidates": [broken, "claude"],
+        }
+    )
+    assert outcome.code == 1, outcome.output
+    assert outcome.summary["status"] == "partial"
+    assert [c["candidate"] for c in outcome.summary["comparisons"]] == ["claude"]
+    assert outcome.summary["warnings"][0]["code"] == "comparison_missing"
+
+
+def test_failed_generation_leaves_nothing(copy: Copy, nothing_left: None) -> None:
+    outcome = copy.run(
+        {
+            "evaluation": "failing-generation",
+            "dataset": PROMPTS,
+            "baseline": SAGEMAKER_MODEL,
+            "candidates": [
+                {"name": "gone", "provider": "sagemaker", "endpoint_name": "no-such-endpoint"}
+            ],
+        }
+    )
+    assert outcome.code == 1, outcome.output
+    assert outcome.summary["status"] == "failed"
+    assert outcome.summary["comparisons"] == []
+
+
+def test_ctrl_c_cancels_the_run_and_waits_for_its_endpoints(copy: Copy, nothing_left: None) -> None:
+    config = copy.folder / "cancelled.json"
+    config.write_text(
+        json.dumps(
+            {
+                "evaluation": "cancelled",
+                "dataset": PROMPTS,
+                "baseline": SAGEMAKER_MODEL,
+                "candidates": ["claude"],
+            }
+        )
+    )
+    delays = "endpoint=8"
+    process = copy.command("scripts.run", "--config", str(config), sandbox_delays=delays)
+    assert process.stdout
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if "deploy [" in line and "running" in line:
+            break
+    _until(lambda: bool(copy.client("sagemaker").list_endpoints()["Endpoints"]))
+    process.send_signal(2)
+    rest, _ = process.communicate(timeout=200)
+    assert process.returncode == 130, "".join(seen) + rest
+    assert "nothing of it is left" in rest
+
+
+def _until(done: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "account", "message"),
+    [
+        ("http://127.0.0.1:9", "000000000000", "AWS does not answer"),
+        ("the sandbox", "111122223333", "leads to account 000000000000"),
+    ],
+)
+def test_the_wrong_aws_is_refused_at_once(
+    copy: Copy, endpoint: str, account: str, message: str
+) -> None:
+    where = yaml.safe_load((copy.config / "environments/sandbox.yaml").read_text())
+    where |= {"account_id": account, "aws_conn_id": "elsewhere"}
+    (copy.config / "environments/elsewhere.yaml").write_text(yaml.safe_dump(where))
+    if endpoint == "the sandbox":
+        endpoint = f"http://127.0.0.1:{copy.sandbox_port}"
+    connection = {
+        "conn_type": "aws",
+        "login": "somebody",
+        "password": "something",
+        "extra": {"endpoint_url": endpoint, "region_name": "us-east-1"},
+    }
+    outcome = copy.run(None, "--env", "elsewhere", airflow_conn_elsewhere=json.dumps(connection))
+    assert outcome.code == 2
+    assert message in outcome.output
+    assert "Traceback" not in outcome.output
+    assert outcome.seconds < 30
+
+
+def test_a_wrong_key_is_refused_before_anything_starts(copy: Copy) -> None:
+    outcome = copy.run({"evaluation": "x", "datset": {}, "baseline": "a", "candidates": ["b"]})
+    assert outcome.code == 2
+    assert "did you mean 'dataset'" in outcome.output
+    assert "Traceback" not in outcome.output
+
+
+def test_down_leaves_no_process(copy: Copy) -> None:
+    assert "Stopped" in copy.down()
+    assert "Nothing was running" in copy.down()
