@@ -61,9 +61,10 @@ def _sections() -> Iterator[str]:
         yield f"## {title}\n\n{where}\n\n| Key | Type | Default | Meaning |\n|---|---|---|---|"
         schema = model.model_json_schema(by_alias=True)
         required = schema.get("required", [])
+        meaning = {(f.alias or n): f.description or "" for n, f in model.model_fields.items()}
         for key, part in schema["properties"].items():
             default = "needed" if key in required else _default(part.get("default"))
-            yield f"| `{key}` | {_type(part)} | {default} | {part.get('description', '')} |"
+            yield f"| `{key}` | {_type(part)} | {default} | {meaning[key]} |"
         yield ""
 
 
