@@ -45,16 +45,12 @@ class S3Mirror:
         ) -> Iterable[bytes]:
             if environ["REQUEST_METHOD"] in ("GET", "HEAD") or not _is_s3(environ):
                 return app(environ, start_response)
-            status: list[str] = []
-
-            def noted(line: str, *rest: Any) -> Any:
-                status.append(line)
-                return start_response(line, *rest)
-
-            body = list(app(environ, noted))
-            if status and status[0].startswith("2"):
+            answered: list[tuple[Any, ...]] = []
+            body = list(app(environ, lambda *answer: answered.append(answer)))
+            if answered[-1][0].startswith("2"):
                 path = environ["PATH_INFO"].encode("latin-1").decode()  # PEP 3333
                 self._sync(path, environ.get("QUERY_STRING", ""))
+            start_response(*answered[-1])  # not before: the headers alone acknowledge
             return body
 
         return mirrored

@@ -1,0 +1,14 @@
+"""Fixtures that more than one module of tests uses."""
+
+from collections.abc import Iterator
+
+import pytest
+from sandbox_server import Sandbox, running_sandbox
+
+
+@pytest.fixture(scope="session")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """One quick sandbox for all tests that do not set it up differently."""
+    delays = "endpoint=0.3,delete=0.2,job=0.3"
+    with running_sandbox(tmp_path_factory.mktemp("sandbox"), sandbox_delays=delays) as running:
+        yield running

@@ -1,0 +1,133 @@
+"""Facts about the sandbox's models: Bedrock and the shapes of endpoint engines."""
+
+import json
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from sandbox_server import Sandbox
+
+from include.sandbox import runtimes
+from include.sandbox.errors import AwsError
+from include.sandbox.judge import Judge
+from include.sandbox.models import Recordings, stand_in
+from include.sandbox.settings import JudgeDials
+
+CLAUDE, QWEN = "us.anthropic.claude-sonnet-4-6", "Qwen/Qwen2.5-1.5B-Instruct"
+QUESTION = "How do vaccines prepare the body for an infection?"
+CONTAINER = {"Image": "huggingface-pytorch-tgi-inference", "Environment": {"HF_MODEL_ID": QWEN}}
+
+
+def converse(sandbox: Sandbox, model: str, **inference: Any) -> dict[str, Any]:
+    return sandbox.client("bedrock-runtime").converse(
+        modelId=model,
+        messages=[{"role": "user", "content": [{"text": QUESTION}]}],
+        inferenceConfig=inference,
+    )
+
+
+def test_converse_answers_with_usage_and_stop_reason(sandbox: Sandbox) -> None:
+    answer = converse(sandbox, CLAUDE, maxTokens=500, temperature=0.7)
+    assert answer["output"]["message"]["content"][0]["text"] == stand_in(CLAUDE, QUESTION)
+    assert answer["stopReason"] == "end_turn"
+    assert answer["usage"]["totalTokens"] > 0
+
+
+def test_a_limit_on_tokens_cuts_a_stand_in_and_says_so(sandbox: Sandbox) -> None:
+    answer = converse(sandbox, CLAUDE, maxTokens=5)
+    assert answer["stopReason"] == "max_tokens"
+    assert len(answer["output"]["message"]["content"][0]["text"].split(" ")) == 5
+
+
+@pytest.mark.parametrize(
+    ("model", "inference", "code", "message"),
+    [
+        (CLAUDE, {"temperature": 0.5, "topP": 0.9}, "ValidationException", "cannot both"),
+        ("global.anthropic.claude-sonnet-5", {"temperature": 0.5}, "ValidationException", "depr"),
+        (
+            "us.anthropic.claude-3-7-sonnet-20250219-v1:0",
+            {},
+            "ResourceNotFoundException",
+            "reached the end of its life",
+        ),
+        ("no-such-model", {}, "ValidationException", "identifier is invalid"),
+    ],
+)
+def test_bedrock_refuses_what_aws_refuses(
+    sandbox: Sandbox, model: str, inference: dict[str, float], code: str, message: str
+) -> None:
+    with pytest.raises(ClientError, match=message) as caught:
+        converse(sandbox, model, **inference)
+    assert caught.value.response["Error"]["Code"] == code
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        (
+            {
+                "anthropic_version": "bedrock-2023-05-31",
+                "max_tokens": 200,
+                "messages": [{"role": "user", "content": QUESTION}],
+            },
+            ("content", 0, "text"),
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"text": QUESTION}]}]},
+            ("output", "message", "content", 0, "text"),
+        ),
+    ],
+    ids=["anthropic", "nova"],
+)
+def test_invoke_model_speaks_both_vendors_bodies(
+    sandbox: Sandbox, body: dict[str, Any], path: tuple[Any, ...]
+) -> None:
+    runtime = sandbox.client("bedrock-runtime")
+    answer = json.loads(runtime.invoke_model(modelId=CLAUDE, body=json.dumps(body))["body"].read())
+    for part in path:
+        answer = answer[part]
+    assert answer == stand_in(CLAUDE, QUESTION)
+
+
+@pytest.mark.parametrize(
+    ("image", "shape"),
+    [("huggingface-pytorch-tgi-inference", list), ("djl-inference:0.33.0-lmi15.0.0", dict)],
+)
+def test_raw_inputs_are_answered_in_the_engines_shape(image: str, shape: type) -> None:
+    container = {**CONTAINER, "Image": image}
+    answer = runtimes.invoke_endpoint(Recordings(None), container, {"inputs": QUESTION})
+    assert isinstance(answer, shape)
+
+
+def test_vllm_takes_no_raw_inputs() -> None:
+    with pytest.raises(AwsError, match="messages is required"):
+        runtimes.invoke_endpoint(
+            Recordings(None), {**CONTAINER, "Image": "vllm:0.30.0"}, {"inputs": QUESTION}
+        )
+
+
+def test_the_stand_in_judge_prefers_the_abler_model_without_knowing_names() -> None:
+    judge = Judge(Recordings(None), JudgeDials())
+    questions = [f"{QUESTION} Case {number}, about topic {number * 7}." for number in range(300)]
+    said = [judge.judge(q, stand_in(QWEN, q), stand_in(CLAUDE, q)).for_responses for q in questions]
+    won = said.count(["B", "B"]) / len(said)
+    split = sum(one != other for one, other in said) / len(said)
+    assert 0.6 < won < 0.9
+    assert 0.0 < split < 0.25
+
+
+def test_the_dials_turn_the_judge() -> None:
+    def shares(**dials: float) -> dict[str | None, float]:
+        judge = Judge(Recordings(None), JudgeDials(**dials))  # type: ignore[arg-type]
+        said = [
+            verdict
+            for n in range(300)
+            for judged in [judge.judge(f"q{n}", "a short text", "another text")]
+            for verdict in (judged.forward, judged.backward)
+        ]
+        return {verdict: said.count(verdict) / len(said) for verdict in set(said)}
+
+    assert shares(position_bias=1.0) == {"A>B": 1.0}
+    assert shares(position_bias=-1.0) == {"B>A": 1.0}
+    assert shares(errors=1.0) == {None: 1.0}
+    assert 0.2 < shares(ties=0.3)["A=B"] < 0.4
