@@ -9,12 +9,12 @@ responses in both orders; the run ends in win rates with intervals, a report and
 from __future__ import annotations
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, task_group
-from airflow.timetables.trigger import CronTriggerTimetable
+from airflow.sdk import DAG, CronTriggerTimetable, task_group
 
 from include import steps
 from include.config_files import evaluation_files, example, form, load_evaluation
@@ -88,7 +88,7 @@ def dag(dag_id: str, evaluation: dict[str, Any] | None) -> DAG:
     schedule = (evaluation or {}).get("schedule") or {}
     timetable = None
     if schedule.get("cron"):
-        timetable = CronTriggerTimetable(schedule["cron"], timezone=schedule["timezone"])
+        timetable = CronTriggerTimetable(schedule["cron"], timezone=schedule.get("timezone", "UTC"))
     with DAG(
         dag_id,
         description=(__doc__ or "").splitlines()[0],
@@ -122,7 +122,7 @@ def broken_dag(dag_id: str, error: JudgeError) -> DAG:
 
 def from_file(path: Path) -> DAG:
     """Build the DAG of one evaluation file."""
-    dag_id = f"nova_llm_judge__{path.stem}"
+    dag_id = "nova_llm_judge__" + re.sub(r"[^\w.-]+", "-", path.stem)
     try:
         evaluation = load_evaluation(path)
     except JudgeError as error:

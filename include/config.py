@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -269,6 +270,24 @@ class Schedule(Strict):
 
     cron: str = Field(description="Five fields: minute, hour, day, month, weekday.")
     timezone: str = Field("UTC", description="IANA name, e.g. Europe/Berlin.")
+
+    @field_validator("cron")
+    @classmethod
+    def _cron_is_one(cls, cron: str) -> str:
+        from croniter import croniter
+
+        if len(cron.split()) != 5 or not croniter.is_valid(cron):
+            raise ValueError(f"{cron!r} is no cron expression; write for example 0 6 * * 1")
+        return cron
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone_exists(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"{name!r} is no time zone; write for example Europe/Berlin") from None
+        return name
 
 
 class Evaluation(Strict):

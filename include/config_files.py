@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -236,9 +237,10 @@ def _check(cls: Any, data: Any, source: _Source) -> Any:
 
 def _beside(error: Any) -> bool:
     """Whether an error is about the other half of "a name or a model inline"."""
+    in_union = error["loc"][:1] in (("baseline",), ("candidates",))
     if isinstance(error["input"], Mapping):
-        return bool(error["type"] == "string_type")
-    return error["type"] == "model_attributes_type" and isinstance(error["input"], str)
+        return bool(in_union and error["type"] == "string_type" and len(error["input"]))
+    return bool(in_union and error["type"] == "model_attributes_type")
 
 
 def _problem(model: Any, data: Any, error: Any, source: _Source) -> str:
@@ -260,7 +262,7 @@ def _problem(model: Any, data: Any, error: Any, source: _Source) -> str:
         if place[-1:] == ("account_id",):
             message = "expected 12 digits in quotes; without quotes YAML reads a number"
     else:
-        message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        message = re.sub("^(Value error, |Input |String )", "", error["msg"])
         if error["type"] != "value_error":
             message += f", found {_short(error['input'])}"
     return f"{where}: {key + ': ' if key else ''}{message}"

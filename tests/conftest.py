@@ -1,9 +1,15 @@
 """Fixtures that more than one module of tests uses."""
 
+import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
 from sandbox_server import Sandbox, running_sandbox
+
+# Before anything imports Airflow, which writes its settings where this says.
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 
 @pytest.fixture(scope="session")

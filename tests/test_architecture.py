@@ -1,0 +1,114 @@
+"""Facts about the house: who may import whom."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+INCLUDE = ROOT / "include"
+
+GROUND = {"errors", "records", "names", "storage", "config", "config_files", "recipes", "account"}
+"""Rooms that every other may use."""
+
+MAY_IMPORT: dict[str, set[str]] = {
+    # ground floor
+    "errors": set(),
+    "records": set(),
+    "names": set(),
+    "storage": set(),
+    "config": set(),
+    "config_files": {"config", "errors"},
+    "recipes": {"errors"},
+    "account": {"config", "errors"},
+    # stages: they meet in records, not each other
+    "prompts": {"config", "errors", "records", "storage"},
+    "providers": {"config", "records"},
+    "generate": {"errors", "providers", "records", "storage"},
+    "pairs": {"records", "storage"},
+    "deploy": {"config", "errors"},
+    "judge": {"config", "errors", "recipes"},
+    "judge_output": {"errors", "records"},
+    "winrate": {"records"},
+    "charts": {"records", "winrate"},
+    "report": {"records", "winrate"},
+    # where they are put together
+    "publish": {"charts", "config", "judge", "records", "report", "storage", "winrate"},
+    "steps": GROUND
+    | {"prompts", "providers", "generate", "pairs", "deploy", "judge", "judge_output"}
+    | {"winrate", "publish"},
+    "operators": {"errors", "steps"},
+}
+
+HEAVY = {
+    "pyarrow",
+    "matplotlib",
+    "scipy",
+    "statsmodels",
+    "datasets",
+    "sagemaker",
+    "boto3",
+    "jinja2",
+}
+"""Slow to import; what the DAG file imports may need them inside functions only."""
+
+
+def imports(path: Path, top_level_only: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def rooms(found: set[str]) -> set[str]:
+    parts = {m[1] for name in found if (m := re.match(r"include\.(\w+)", name))}
+    return {part for part in parts if (INCLUDE / f"{part}.py").exists() or part == "sandbox"}
+
+
+def test_every_room_is_in_the_plan() -> None:
+    assert {path.stem for path in INCLUDE.glob("*.py")} - {"__init__"} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_a_room_imports_only_what_the_plan_allows(room: str) -> None:
+    assert rooms(imports(INCLUDE / f"{room}.py")) <= MAY_IMPORT[room]
+
+
+@pytest.mark.parametrize("path", sorted((INCLUDE / "sandbox").glob("*.py")), ids=lambda p: p.stem)
+def test_the_sandbox_is_an_island(path: Path) -> None:
+    found = imports(path)
+    assert rooms(found) <= {"sandbox"}
+    assert not any(name.split(".")[0] == "airflow" for name in found)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in sorted(ROOT.glob("*/**/*.py")) if p.parts[len(ROOT.parts)] in ("dags", "plugins")]
+    + sorted(INCLUDE.glob("*.py")),
+    ids=lambda p: p.stem,
+)
+def test_nobody_imports_the_sandbox(path: Path) -> None:
+    assert "sandbox" not in rooms(imports(path))
+
+
+@pytest.mark.parametrize("room", sorted(set(MAY_IMPORT) - {"operators"}))
+def test_only_the_operators_know_airflow(room: str) -> None:
+    assert not any(n.split(".")[0] == "airflow" for n in imports(INCLUDE / f"{room}.py"))
+
+
+@pytest.mark.parametrize("room", sorted(GROUND | {"steps", "operators", "judge"}))
+def test_what_the_dag_file_imports_is_light(room: str) -> None:
+    found = imports(INCLUDE / f"{room}.py", top_level_only=True)
+    assert not {name.split(".")[0] for name in found} & HEAVY
+
+
+def test_no_room_shadows_the_standard_library_or_says_nothing() -> None:
+    banned = {"statistics", "types", "utils", "common", "helpers", "misc"}
+    assert not {path.stem for path in ROOT.glob("include/**/*.py")} & banned

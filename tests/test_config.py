@@ -1,0 +1,246 @@
+"""Facts about config: what is refused, with which words, and what is resolved."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.config_files import (
+    evaluation_files,
+    example,
+    form,
+    load_evaluation,
+    read_config,
+    resolve_config,
+)
+from include.errors import ConfigError
+
+DEPLOYED = {"model_id": "Q/q", "instance_types": ["ml.g5.2xlarge"]}
+BASE: dict[str, Any] = {
+    "evaluation": "test",
+    "dataset": {"source": "prompts.jsonl"},
+    "baseline": {"name": "old", "provider": "sagemaker", "deploy": DEPLOYED},
+    "candidates": ["claude"],
+}
+
+
+def conf(**changes: Any) -> dict[str, Any]:
+    return {**BASE, **changes}
+
+
+def error(changes: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        resolve_config(conf(**changes), environ={})
+    return str(caught.value)
+
+
+def bedrock(model_id: str, **more: Any) -> dict[str, Any]:
+    return {"name": "m", "provider": "bedrock", "model_id": model_id, **more}
+
+
+def test_models_and_environment_are_looked_up_by_name() -> None:
+    config = resolve_config(conf(), environ={})
+    assert config.environment.name == "sandbox"
+    assert config.environment.kind == "sandbox"
+    assert [model.name for model in config.models] == ["old", "claude"]
+    assert config.candidates[0].model_id == "us.anthropic.claude-sonnet-4-6"
+
+
+def test_the_environment_comes_from_the_config_then_the_variable_then_the_sandbox(
+    tmp_path: Path,
+) -> None:
+    assert "no environment 'prod'" in error({"environment": "prod"})
+    with pytest.raises(ConfigError, match="no environment 'other'"):
+        resolve_config(conf(), environ={"NOVA_JUDGE_ENVIRONMENT": "other"})
+
+
+def test_a_models_parameters_go_over_the_evaluations_key_by_key() -> None:
+    config = resolve_config(
+        conf(
+            parameters={"temperature": 0.7, "top_p": 0.9},
+            candidates=[bedrock("amazon.nova-pro-v1:0", parameters={"top_p": None})],
+        ),
+        environ={},
+    )
+    assert config.baseline.parameters.model_dump() == {
+        "max_tokens": 512,
+        "temperature": 0.7,
+        "top_p": 0.9,
+        "stop": None,
+    }
+    assert config.candidates[0].parameters.top_p is None
+    assert config.candidates[0].parameters.temperature == 0.7
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"judg": {}}, ["judg: there is no such key", "did you mean 'judge'"]),
+        ({"judge": {"recipie": "x"}}, ["judge.recipie", "did you mean 'recipe'"]),
+        ({"judge": {"min_consistency": 2}}, ["judge.min_consistency", "found 2"]),
+        ({"dataset": {}}, ["dataset.source: is needed"]),
+        ({"candidates": []}, ["candidates", "at least 1"]),
+        ({"candidates": ["clod"]}, ["no model 'clod'", "did you mean 'claude'"]),
+        ({"candidates": [{"name": "x", "provider": "azure"}]}, ["expected sagemaker or bedrock"]),
+        ({"candidates": [{**bedrock("a.b"), "modl": 1}]}, ["candidates.0.modl", "model_id"]),
+        ({"baseline": {**BASE["baseline"], "endpoint_name": "e"}}, ["one of deploy and endpoint"]),
+        ({"candidates": ["claude", bedrock("a.b", name="CLAUDE")]}, ["different names"]),
+        ({"gate": {"rule": "better"}}, ["gate.rule", "non_inferiority"]),
+        ({"confidence_level": 95}, ["confidence_level", "less than 1"]),
+        ({"schedule": {"cron": "99 * * * *"}}, ["schedule.cron", "0 6 * * 1"]),
+        ({"schedule": {"cron": "0 6 * * 1", "timezone": "Mars"}}, ["schedule.timezone", "Mars"]),
+        ({"evaluation": 7}, ["evaluation: expected text", '"7"']),
+    ],
+)
+def test_a_mistake_is_named_with_its_place_and_a_remedy(
+    changes: dict[str, Any], words: list[str]
+) -> None:
+    message = error(changes)
+    assert all(word in message for word in words), message
+    assert "pydantic" not in message
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    message = error({"gate": {"rle": "x"}, "judge": {"recipie": "y"}, "confidence_level": 2})
+    assert len(message.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("model_id", "parameters", "message"),
+    [
+        ("us.anthropic.claude-sonnet-4-6", {"temperature": 1, "top_p": 0.5}, "beside top_p"),
+        ("global.anthropic.claude-sonnet-5", {"temperature": 1}, "refuses temperature"),
+        ("us.anthropic.claude-opus-4-7", {"top_p": 0.5}, "{top_p: null}"),
+        ("us.anthropic.claude-3-7-sonnet-20250219-v1:0", {}, "2026-04-28"),
+    ],
+)
+def test_what_bedrock_would_refuse_is_refused_before_the_run(
+    model_id: str, parameters: dict[str, float], message: str
+) -> None:
+    assert message in error({"parameters": parameters, "candidates": [bedrock(model_id)]})
+
+
+@pytest.mark.parametrize(
+    ("value", "accepted"),
+    [
+        ("hf_abc", False),
+        ("arn:aws:secretsmanager:us-east-1:1:secret:x", True),
+        ("airflow-connection:hub", True),
+    ],
+)
+def test_a_secret_is_a_reference_never_a_value(value: str, accepted: bool) -> None:
+    deploy = {**DEPLOYED, "environment": {"HF_TOKEN": value}}
+    changes = {"baseline": {"name": "old", "provider": "sagemaker", "deploy": deploy}}
+    if accepted:
+        resolve_config(conf(**changes), environ={})
+    else:
+        message = error(changes)
+        assert "looks like a secret" in message
+        assert value not in message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"generation": {"reuse": "baseline"}},
+        {"candidates": [bedrock("a.b", batch=True)]},
+        {"candidates": [bedrock("a.b", limits={"requests_per_minute": 5})]},
+    ],
+)
+def test_a_reserved_key_takes_only_its_default(changes: dict[str, Any]) -> None:
+    error(changes)
+
+
+def test_files_are_named_with_the_line_of_the_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "weekly.yaml"
+    file.write_text("evaluation: weekly\ndataset:\n  source: a\n  limt: 3\n")
+    with pytest.raises(ConfigError) as caught:
+        load_evaluation(file)
+    assert "weekly.yaml:4: dataset.limt" in str(caught.value)
+    assert "did you mean 'limit'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "weekly.yaml:3: a is there twice"),
+        ("- a\n- b\n", "expected keys and values"),
+        ("a: [1\n", "not YAML or JSON"),
+        ("", "expected keys and values"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "weekly.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_config(file)
+
+
+def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(tmp_path / "absent.yaml")
+
+
+def test_an_account_id_without_quotes_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "environments").mkdir()
+    (tmp_path / "environments/prod.yaml").write_text(
+        "account_id: 012345670123\nregion: us-east-1\n"
+        "execution_role_arn: arn:aws:iam::012345670123:role/r\noutput_s3_uri: s3://my-bucket\n"
+    )
+    given = conf(environment="prod", candidates=[bedrock("a.b")])
+    with pytest.raises(ConfigError, match=r"prod\.yaml:1: account_id: expected 12 digits"):
+        resolve_config(given, environ={"NOVA_JUDGE_CONFIG_DIR": str(tmp_path)})
+
+
+def test_the_digest_depends_on_content_alone() -> None:
+    one = resolve_config(conf(), environ={})
+    same = resolve_config(dict(reversed(conf().items())), environ={})
+    other = resolve_config(conf(confidence_level=0.9), environ={})
+    assert one.digest() == same.digest() != other.digest()
+
+
+def test_a_resolved_config_reads_back_as_itself() -> None:
+    config = resolve_config(conf(), environ={})
+    stored = json.loads(json.dumps(config.model_dump(mode="json", by_alias=True)))
+    assert type(config).model_validate(stored) == config
+
+
+@pytest.mark.parametrize("file", evaluation_files(), ids=lambda file: file.stem)
+def test_every_evaluation_in_the_folder_resolves(file: Path) -> None:
+    assert resolve_config(load_evaluation(file), environ={}).models
+
+
+def test_the_notebooks_example_is_whole() -> None:
+    given = read_config(Path(__file__).parent.parent / "examples/qwen_vs_claude.yaml")
+    config = resolve_config({**given, "environment": "sandbox"}, environ={})
+    assert config.dataset.limit == 6
+    assert config.judge.instance_type == "ml.g5.24xlarge"
+
+
+def test_the_form_has_every_key_and_no_references() -> None:
+    fields = form(example())
+    assert set(fields) == {
+        *("evaluation", "environment", "dataset", "parameters", "baseline", "candidates"),
+        *("generation", "judge", "gate", "confidence_level"),
+    }
+    text = json.dumps([schema for schema, _ in fields.values()])
+    assert "$ref" not in text
+    assert all("type" in schema for schema, _ in fields.values())
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+
+
+@given(key=st.sampled_from([*BASE, "judge", "gate", "parameters", "schedule", "x"]), value=values)
+def test_whatever_is_written_ends_in_a_config_or_a_config_error(key: str, value: Any) -> None:
+    try:
+        resolve_config(conf(**{key: value}), environ={})
+    except ConfigError as problem:
+        assert str(problem)

@@ -1,0 +1,83 @@
+"""Facts about the documents: they tell the truth."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from include import config_files
+from scripts import schemas
+
+ROOT = Path(__file__).parent.parent
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")]
+
+
+@pytest.mark.parametrize("path_and_content", list(schemas.files()), ids=lambda pair: pair[0].name)
+def test_generated_files_are_up_to_date(path_and_content: tuple[Path, str]) -> None:
+    path, content = path_and_content
+    assert path.read_text(encoding="utf-8") == content, "run make docs"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_make_target_that_is_named_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets |= {"up", "down", "status", "logs", "reset"}
+    named = re.findall(r"`(?:\$ )?make ([a-z-]+)", page.read_text(encoding="utf-8"))
+    assert set(named) <= targets
+
+
+def test_the_readmes_evaluation_resolves() -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert config_files.resolve_config(yaml.safe_load(block), environ={}).gate.margin == 0.05
+
+
+def test_the_production_example_is_a_whole_environment(tmp_path: Path) -> None:
+    (tmp_path / "environments").mkdir()
+    example = ROOT / "dags/environments/production.yaml.example"
+    (tmp_path / "environments/production.yaml").write_text(example.read_text())
+    given = {
+        "evaluation": "x",
+        "environment": "production",
+        "dataset": {"source": "a"},
+        "baseline": {"name": "a", "provider": "bedrock", "model_id": "a"},
+        "candidates": [{"name": "b", "provider": "bedrock", "model_id": "b"}],
+    }
+    config = config_files.resolve_config(given, environ={"NOVA_JUDGE_CONFIG_DIR": str(tmp_path)})
+    assert config.environment.kind == "aws"
+
+
+def test_render_prints_the_config_and_refuses_a_wrong_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "scripts.render"]
+    good = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert good.stdout.startswith("# digest ")
+    assert yaml.safe_load(good.stdout)["environment"]["name"] == "sandbox"
+    (tmp_path / "bad.json").write_text(json.dumps({"evaluation": "x"}))
+    bad = subprocess.run(
+        [*command, str(tmp_path / "bad.json")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert bad.returncode == 2
+    assert "dataset: is needed" in bad.stderr
+    assert "Traceback" not in bad.stderr
+
+
+def test_the_locks_are_hashed_and_name_no_index() -> None:
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        lines = (ROOT / name).read_text().splitlines()
+        pinned = [line for line in lines if re.match(r"^[a-z0-9]", line)]
+        assert pinned
+        assert all("==" in line and line.endswith("\\") for line in pinned)
+        assert not [line for line in lines if "://" in line or line.startswith("--")]

@@ -1,0 +1,244 @@
+"""Facts about the SageMaker operators: what a second try, a shortage and a failure do."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from sandbox_server import ROOT, Sandbox, running_sandbox
+
+from include import steps, storage
+from include.config_files import resolve_config
+from include.errors import JudgeJobError
+from include.operators import DeleteEndpointOperator, DeployEndpointOperator, NovaJudgeOperator
+from include.records import Prompt
+
+BUCKET = "s3://nova-judge-sandbox"
+CONF = {
+    "evaluation": "operators",
+    "dataset": {"source": "x.jsonl"},
+    "baseline": {
+        "name": "tiny",
+        "provider": "sagemaker",
+        "deploy": {
+            "model_id": "Tiny/Tiny-1B",
+            "image_uri": "tgi",
+            "instance_types": ["ml.g5.2xlarge", "ml.g5.4xlarge"],
+        },
+    },
+    "candidates": ["claude"],
+}
+
+
+@pytest.fixture
+def aws(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    return connected(sandbox, monkeypatch)
+
+
+@pytest.fixture
+def scarce(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    settings = {"sandbox_faults": "capacity=1", "sandbox_delays": "endpoint=0,delete=0"}
+    with running_sandbox(tmp_path, **settings) as running:
+        yield connected(running, monkeypatch)
+
+
+def connected(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    connection = {
+        "conn_type": "aws",
+        "login": "somebody",
+        "password": "something",
+        "extra": {"endpoint_url": sandbox.url, "region_name": "us-east-1"},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_SANDBOX", json.dumps(connection))
+    return sandbox
+
+
+def new_run(sandbox: Sandbox) -> dict[str, Any]:
+    uri = f"{BUCKET}/runs/{uuid4()}"
+    config = resolve_config(CONF, environ={})
+    folder = storage.RunFolder(sandbox.client("s3"), uri)
+    stored = {"config": config.model_dump(mode="json", by_alias=True), "digest": config.digest()}
+    folder.write(storage.CONFIG, json.dumps(stored))
+    folder.write_records(steps.PROMPTS, [Prompt("p1", "Why is the sky blue?")])
+    folder.write("recipe/recipe.yaml", (ROOT / "recipes/nova_micro_llm_judge.yaml").read_bytes())
+    return {
+        "uri": uri,
+        "aws_conn_id": "aws_sandbox",
+        "poll_seconds": 1,
+        "dag_id": "d",
+        "run_id": uri,
+        "started_at": "2026-11-24T06:00:00+00:00",
+    }
+
+
+def deployment(sandbox: Sandbox, run: Any) -> Any:
+    return steps.reserve(steps.open_run(run, sandbox.client), ["claude"])[0]
+
+
+def operator(cls: Any, run: Any, config: Any) -> Any:
+    return cls(task_id=cls.__name__, run=run, config=config, aws_conn_id="aws_sandbox")
+
+
+def deferred(task: Any) -> TaskDeferred:
+    with pytest.raises(TaskDeferred) as caught:
+        task.execute({})
+    return caught.value
+
+
+def wait_for(sandbox: Sandbox, endpoint: str) -> None:
+    sandbox.client("sagemaker").get_waiter("endpoint_in_service").wait(
+        EndpointName=endpoint, WaiterConfig={"Delay": 1, "MaxAttempts": 10}
+    )
+
+
+def names(sandbox: Sandbox, contains: str) -> list[str]:
+    sagemaker = sandbox.client("sagemaker")
+    return [
+        *(e["EndpointName"] for e in sagemaker.list_endpoints(NameContains=contains)["Endpoints"]),
+        *(
+            c["EndpointConfigName"]
+            for c in sagemaker.list_endpoint_configs(NameContains=contains)["EndpointConfigs"]
+        ),
+        *(m["ModelName"] for m in sagemaker.list_models(NameContains=contains)["Models"]),
+    ]
+
+
+def test_a_deployment_is_deployed_once_tried_and_deleted_whole(aws: Sandbox) -> None:
+    run = new_run(aws)
+    config = deployment(aws, run)
+    task = operator(DeployEndpointOperator, run, config)
+    deferred(task)
+    deferred(task)  # a second try finds what the first has made
+    wait_for(aws, config["endpoint_name"])
+    event = {"status": "success", "job_name": config["endpoint_name"]}
+    assert task.execute_complete({}, event) == config
+    delete = operator(DeleteEndpointOperator, run, config)
+    delete.execute({})
+    assert names(aws, config["endpoint_name"]) == []
+    delete.execute({})  # nothing to delete is fine
+
+
+def test_deletion_waits_for_an_endpoint_that_is_being_created(aws: Sandbox) -> None:
+    run = new_run(aws)
+    config = deployment(aws, run)
+    deferred(operator(DeployEndpointOperator, run, config))
+    operator(DeleteEndpointOperator, run, config).execute({})
+    assert names(aws, config["endpoint_name"]) == []
+
+
+def test_resources_carry_the_runs_tags(aws: Sandbox) -> None:
+    run = new_run(aws)
+    config = deployment(aws, run)
+    deferred(operator(DeployEndpointOperator, run, config))
+    sagemaker = aws.client("sagemaker")
+    arn = sagemaker.describe_endpoint(EndpointName=config["endpoint_name"])["EndpointArn"]
+    tags = {tag["Key"]: tag["Value"] for tag in sagemaker.list_tags(ResourceArn=arn)["Tags"]}
+    assert tags["nova-judge:evaluation"] == "operators"
+    assert tags["nova-judge:run"] == run["uri"]
+    operator(DeleteEndpointOperator, run, config).execute({})
+
+
+def test_a_shortage_moves_on_to_the_next_instance_type_and_then_is_a_value(scarce: Sandbox) -> None:
+    run = new_run(scarce)
+    config = deployment(scarce, run)
+    task = operator(DeployEndpointOperator, run, config)
+    first = deferred(task)
+    assert first.kwargs == {"choice": 0}
+    event = {"status": "failed", "job_name": config["endpoint_name"], "message": "Failed"}
+    with pytest.raises(TaskDeferred) as second:
+        task.execute_complete({}, event, choice=0)
+    assert second.value.kwargs == {"choice": 1}
+    used = scarce.client("sagemaker").describe_endpoint(EndpointName=config["endpoint_name"])
+    assert used["EndpointConfigName"] == f"{config['endpoint_name']}-2"
+    result = task.execute_complete({}, event, choice=1)
+    assert "InsufficientInstanceCapacity" in result["error"]
+    operator(DeleteEndpointOperator, run, config).execute({})
+    assert names(scarce, config["endpoint_name"]) == []
+
+
+def test_a_model_without_an_endpoint_of_its_own_needs_nothing(aws: Sandbox) -> None:
+    run = new_run(aws)
+    config = {"model": "claude", "endpoint_name": None, "requests": None}
+    assert operator(DeployEndpointOperator, run, config).execute({}) == config
+    operator(DeleteEndpointOperator, run, config).execute({})
+
+
+def judge_job(aws: Sandbox, run: Any, body: bytes | None = None) -> Any:
+    folder = storage.RunFolder(aws.client("s3"), run["uri"])
+    row = {"prompt": "Why?", "response_A": "Because.", "response_B": "Because of light."}
+    uri = folder.write("pairs/c/llm_judge.jsonl", body or json.dumps(row))
+    opened = steps.open_run(run, aws.client)
+    from include import judge, recipes
+
+    request = judge.training_job(
+        opened.config.environment,
+        recipes.load("nova_micro_llm_judge"),
+        name=f"job-{uuid4().hex[:12]}",
+        instance_type="ml.g5.12xlarge",
+        input_uri=uri,
+        recipe_uri=folder.at("recipe"),
+        output_uri=folder.at("judge/c"),
+        max_runtime=3600,
+        tags=opened.tags,
+    )
+    return {"candidate": "c", "pairs": 1, "request": request}
+
+
+def jobs(aws: Sandbox, contains: str) -> list[str]:
+    listed = aws.client("sagemaker").list_training_jobs(NameContains=contains)
+    return sorted(job["TrainingJobName"] for job in listed["TrainingJobSummaries"])
+
+
+def until_ended(aws: Sandbox, name: str) -> str:
+    sagemaker = aws.client("sagemaker")
+    while True:
+        status = sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"]
+        if status not in ("InProgress", "Stopping"):
+            return status
+        time.sleep(0.1)
+
+
+def test_a_second_try_attaches_to_the_running_and_to_the_completed_job(aws: Sandbox) -> None:
+    run = new_run(aws)
+    config = judge_job(aws, run)
+    base = config["request"]["TrainingJobName"]
+    task = operator(NovaJudgeOperator, run, config)
+    deferred(task)
+    deferred(task)
+    assert until_ended(aws, f"{base}-1") == "Completed"
+    assert task.execute({})["job_name"] == f"{base}-1"
+    assert jobs(aws, base) == [f"{base}-1"]
+
+
+def test_after_a_stopped_job_the_next_try_starts_another(aws: Sandbox) -> None:
+    run = new_run(aws)
+    config = judge_job(aws, run)
+    base = config["request"]["TrainingJobName"]
+    task = operator(NovaJudgeOperator, run, config)
+    deferred(task)
+    aws.client("sagemaker").stop_training_job(TrainingJobName=f"{base}-1")
+    assert until_ended(aws, f"{base}-1") == "Stopped"
+    with pytest.raises(JudgeJobError, match="Stopped"):
+        task.execute_complete({}, {"status": "stopped", "job_name": f"{base}-1"})
+    deferred(task)
+    assert jobs(aws, base) == [f"{base}-1", f"{base}-2"]
+
+
+def test_a_job_that_refused_its_input_is_not_paid_for_again(aws: Sandbox) -> None:
+    run = new_run(aws)
+    config = judge_job(aws, run, b"not json")
+    base = config["request"]["TrainingJobName"]
+    task = operator(NovaJudgeOperator, run, config)
+    deferred(task)
+    assert until_ended(aws, f"{base}-1") == "Failed"
+    with pytest.raises(AirflowFailException, match="line 1 is not JSON"):
+        task.execute_complete({}, {"status": "failed", "job_name": f"{base}-1"})
+
+
+def test_nothing_to_judge_starts_no_job(aws: Sandbox) -> None:
+    config = {"candidate": "c", "pairs": 0, "request": None}
+    assert operator(NovaJudgeOperator, new_run(aws), config).execute({}) == config

@@ -1,0 +1,166 @@
+"""Facts about what is sent to SageMaker: equal to what its SDK sends, field by field."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include import deploy, judge, names, recipes
+from include.config import Environment, SageMakerModel
+from include.errors import ConfigError
+
+CONTRACT = Path(__file__).parent.parent.parent / "shared" / "contract"
+captured = pytest.mark.skipif(
+    not CONTRACT.exists(), reason="the captured requests are not beside the project"
+)
+
+ROLE = "arn:aws:iam::123456789012:role/service-role/AmazonSageMaker-ExecutionRole"
+ENVIRONMENT: dict[str, Any] = {
+    "name": "prod",
+    "account_id": "123456789012",
+    "region": "us-east-1",
+    "execution_role_arn": ROLE,
+    "output_s3_uri": "s3://my-eval-bucket/nova",
+}
+
+
+def environment(**changes: Any) -> Environment:
+    return Environment.model_validate({**ENVIRONMENT, **changes})
+
+
+def job(where: Environment, **changes: Any) -> dict[str, Any]:
+    return judge.training_job(
+        where,
+        recipes.load("nova_micro_llm_judge"),
+        **{
+            "name": "the-name",
+            "instance_type": "ml.g5.12xlarge",
+            "input_uri": "s3://b/llm_judge.jsonl",
+            "recipe_uri": "s3://b/recipe",
+            "output_uri": "s3://b/out",
+            "max_runtime": 3600,
+            "tags": [],
+            **changes,
+        },
+    )
+
+
+def ours_is_the_sdks(scenario: str, ours: dict[str, Any]) -> None:
+    file = CONTRACT / "create_training_job.sagemaker-2.257.7.json"
+    theirs = json.loads(file.read_text())["scenarios"][scenario]["request"]
+    # Names, URIs and the time limit are each run's own; tags are ours, always.
+    for request in (ours, theirs):
+        request.pop("Tags", None)
+        request["TrainingJobName"] = request["StoppingCondition"] = None
+        request["OutputDataConfig"].pop("S3OutputPath")
+        request["HyperParameters"].pop("sagemaker_recipe_local_path")
+        for channel in request["InputDataConfig"]:
+            channel["DataSource"]["S3DataSource"].pop("S3Uri")
+    assert ours == theirs
+
+
+@captured
+def test_the_judge_job_is_the_sdks() -> None:
+    ours_is_the_sdks("judge_with_train_channel", job(environment()))
+
+
+@captured
+def test_the_judge_job_in_a_vpc_is_the_sdks() -> None:
+    where = environment(vpc={"subnets": ["subnet-1"], "security_group_ids": ["sg-1"]})
+    file = CONTRACT / "create_training_job.sagemaker-2.257.7.json"
+    theirs = json.loads(file.read_text())["scenarios"]["judge_all_options"]["request"]
+    assert job(where)["VpcConfig"] == theirs["VpcConfig"]
+
+
+def test_a_key_encrypts_output_and_volume() -> None:
+    key = "arn:aws:kms:us-east-1:123456789012:key/abc"
+    request = job(environment(kms_key_arn=key))
+    assert request["OutputDataConfig"]["KmsKeyId"] == key
+    assert request["ResourceConfig"]["VolumeKmsKeyId"] == key
+
+
+def test_the_judges_image_is_known_by_region_and_can_be_given() -> None:
+    assert judge.image_uri(environment(region="us-west-2")).startswith(
+        "176779409107.dkr.ecr.us-west-2"
+    )
+    assert judge.image_uri(environment(judge_image_uri="mine:1")) == "mine:1"
+    with pytest.raises(ConfigError, match="set judge_image_uri"):
+        judge.image_uri(environment(region="eu-central-1"))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "minutes", "seconds"),
+    [(0, None, 3600), (100, None, 5100), (1_000_000, None, 86_400), (9, 5, 300), (9, 1440, 86_400)],
+)
+def test_the_time_limit_grows_with_the_pairs_and_is_capped(
+    pairs: int, minutes: int | None, seconds: int
+) -> None:
+    assert judge.max_runtime_seconds(pairs, minutes) == seconds
+
+
+def model(**changes: Any) -> SageMakerModel:
+    given = {
+        "model_id": "Qwen/Qwen2.5-1.5B-Instruct",
+        "instance_types": ["ml.g5.2xlarge", "ml.g5.4xlarge"],
+        "container_startup_timeout": 300,
+    }
+    return SageMakerModel.model_validate(
+        {"name": "qwen", "provider": "sagemaker", "deploy": {**given, **changes}}
+    )
+
+
+@captured
+def test_the_endpoint_is_the_sdks() -> None:
+    calls = json.loads((CONTRACT / "deploy_endpoint.sagemaker-2.257.7.json").read_text())["calls"]
+    theirs = {call["operation"]: call["body"] for call in calls}
+    ours = deploy.requests(environment(), model(), name="ours", tags=[])
+    created, config = ours["Model"], ours["EndpointConfigs"][0]
+    # What the SDK does not send: our tags, and the switch for chat messages.
+    assert created["PrimaryContainer"]["Environment"].pop("MESSAGES_API_ENABLED") == "true"
+    for request in (created, config, *theirs.values()):
+        request.pop("Tags", None)
+        for key in ("ModelName", "EndpointConfigName", "ExecutionRoleArn"):
+            request.pop(key, None)
+        for variant in request.get("ProductionVariants", []):
+            variant.pop("ModelName")
+    assert created == theirs["CreateModel"]
+    assert config == theirs["CreateEndpointConfig"]
+
+
+def test_there_is_one_endpoint_config_for_each_instance_type_in_order() -> None:
+    configs = deploy.requests(environment(), model(image_uri="i"), name="n", tags=[])[
+        "EndpointConfigs"
+    ]
+    assert [c["EndpointConfigName"] for c in configs] == ["n", "n-2"]
+    assert [c["ProductionVariants"][0]["InstanceType"] for c in configs] == [
+        "ml.g5.2xlarge",
+        "ml.g5.4xlarge",
+    ]
+
+
+def test_model_data_and_ami_are_passed_on() -> None:
+    given = model(
+        model_id=None,
+        model_data="s3://bucket/model.tar.gz",
+        image_uri="vllm:1",
+        ami_version="al2023-ami-sagemaker-inference-gpu-4-1",
+        environment={"OPTION_X": "1"},
+    )
+    requests = deploy.requests(environment(), given, name="n", tags=[])
+    container = requests["Model"]["PrimaryContainer"]
+    assert container["ModelDataUrl"] == "s3://bucket/model.tar.gz"
+    assert container["Environment"]["OPTION_X"] == "1"
+    variant = requests["EndpointConfigs"][0]["ProductionVariants"][0]
+    assert variant["InferenceAmiVersion"] == "al2023-ami-sagemaker-inference-gpu-4-1"
+
+
+@pytest.mark.parametrize(
+    "run_id", ["manual__2026-11-24T06:00:00+00:00", "a~b", "ü" * 300, "x" * 300, "--", ""]
+)
+def test_names_are_what_aws_takes_and_differ_for_different_runs(run_id: str) -> None:
+    name = names.resource_name("My Evaluation!", "Qwen2.5_1.5B", run_id)
+    assert len(f"{name}-20") <= 63
+    assert name == names.slug(name)
+    assert name != names.resource_name("My Evaluation!", "Qwen2.5_1.5B", f"{run_id}x")
+    assert names.run_slug("d", run_id) != names.run_slug("d", f"{run_id}!")
