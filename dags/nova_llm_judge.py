@@ -66,7 +66,11 @@ def pipeline(evaluation: dict[str, Any] | None) -> None:
     @task_group
     def compare(candidate: str) -> None:
         # One candidate's failed generation must not take the others down, so this looks for itself.
-        written = step(steps.write_judge_input, trigger_rule="all_done")(run, candidate)
+        written = step(
+            steps.write_judge_input,
+            trigger_rule="all_done",
+            map_index_template="{{ task.op_args[1] }}",
+        )(run, candidate)
         generate >> written
         judged = NovaJudgeOperator(
             task_id="judge",
@@ -74,8 +78,11 @@ def pipeline(evaluation: dict[str, Any] | None) -> None:
             config=written,
             aws_conn_id=run["aws_conn_id"],
             pool=JUDGE_POOL,
+            map_index_template="{{ task.config['candidate'] }}",
         )
-        step(steps.summarize)(run, judged.output)
+        step(steps.summarize, map_index_template="{{ task.op_args[1]['candidate'] }}")(
+            run, judged.output
+        )
 
     compared = compare.expand(candidate=candidates)
     published = step(steps.report, trigger_rule="all_done")(run)
@@ -98,13 +105,21 @@ def dag(dag_id: str, evaluation: dict[str, Any] | None) -> DAG:
         is_paused_upon_creation=evaluation is not None,
         params={
             key: as_airflow_param(schema, default)
-            for key, (schema, default) in form(evaluation or example()).items()
+            for key, (schema, default) in form(evaluation or starting_point()).items()
         },
         default_args=ATTEMPTS,
         tags=["nova-judge", *(["scheduled"] if evaluation else [])],
     ) as built:
         pipeline(evaluation)
     return built
+
+
+def starting_point() -> dict[str, Any] | None:
+    """Return what the general form starts with; nothing, while the example cannot be read."""
+    try:
+        return example()
+    except JudgeError:
+        return None
 
 
 def broken_dag(dag_id: str, error: JudgeError) -> DAG:

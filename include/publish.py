@@ -16,7 +16,7 @@ from typing import Any
 from pyarrow import BufferReader, parquet
 from pydantic import TypeAdapter
 
-from include import charts, judge, report, storage, winrate
+from include import charts, gate, judge, report, storage, winrate
 from include.config import BedrockModel, Model, RunConfig, SageMakerModel
 from include.records import (
     Comparison,
@@ -101,7 +101,7 @@ def _gate(config: RunConfig, comparisons: Sequence[Comparison]) -> Gate:
     if not comparisons:
         undecided = config.gate.rule != "none"
         return Gate("inconclusive" if undecided else "none", "There is no comparison to decide on.")
-    return winrate.decide_gate(comparisons, config.gate.rule, config.gate.margin)
+    return gate.decide_gate(comparisons, config.gate.rule, config.gate.margin)
 
 
 def _warnings(

@@ -1,7 +1,7 @@
-"""Statistics of a comparison: pairs and the judge's output in, Comparison and Gate out.
+"""Statistics of a comparison: pairs and the judge's output in, Comparison out.
 
 The prompt (or its group) is the unit of every interval, never the judgment: two judgments of one
-pair are not independent. Pure functions; scipy is imported where it is used because that is slow.
+pair are not independent.
 
 Pairs with identical responses are ties that nobody asked the judge about. They count as pairs and
 ties, but not as judgments, not towards the judge's consistency and not against Nova's counts.
@@ -13,15 +13,21 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
+from include.intervals import (
+    FEW_UNITS,
+    Interval,
+    cluster_t_interval,
+    conservative_interval,
+    detectable_effect,
+    needed_pairs,
+    sign_test,
+)
 from include.records import (
     CategoryResult,
     Comparison,
     ComparisonVerdict,
     Counts,
-    Gate,
-    GateOutcome,
     GenerationErrors,
     JudgeOutput,
     Judgment,
@@ -35,39 +41,12 @@ from include.records import (
     WinRate,
 )
 
-GateRule = Literal["none", "superiority", "non_inferiority"]
-
-POWER = 0.8
-FEW_UNITS = 10
-SINGLE_UNIT = "none: a single independent unit"
 UNCATEGORIZED = "(none)"
 """The category of prompts without one, where others have one."""
 
 SCORE: dict[Preference, float] = {"candidate": 1.0, "tie": 0.5, "baseline": 0.0}
 
 Metrics = Mapping[str, float | None]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An interval for a mean of scores in [0, 1], and what it was made from."""
-
-    estimate: float | None
-    low: float | None
-    high: float | None
-    standard_error: float | None
-    """Of the mean; the largest possible one where the evidence is aggregate."""
-    units: int
-    """Independent prompts, pairs or groups."""
-    method: str
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """Both ends of an interval that exists."""
-
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -169,230 +148,6 @@ def verdict_of(win_rate: WinRate) -> ComparisonVerdict:
     if win_rate.high is not None and win_rate.high < 0.5:
         return "baseline_better"
     return "inconclusive"
-
-
-def cluster_t_interval(
-    scores: Sequence[float],
-    clusters: Sequence[str],
-    confidence_level: float,
-    unit: str = "prompts",
-) -> Interval:
-    """Interval of a mean score whose clusters, not scores, are independent.
-
-    Notes:
-        SE² = G/(G-1) · Σ_g (Σ_{i in g} (s_i - mean))² / n², with the t distribution on G-1 degrees
-        of freedom, clipped to [0, 1]. One pair per cluster makes it the ordinary t interval.
-        Where SE is 0 (all wins, all losses, all ties, every group split alike) a t interval would
-        have no width. A sample without spread does not show that there is none, so Clopper-Pearson
-        on G clusters takes its place, with k = mean · G, fractional for ties.
-        One cluster has no interval. Below ten clusters the interval is rough, and `method` says so.
-
-    References:
-        Miller, Adding Error Bars to Evals, arXiv 2411.00640 (2024), appendix A.
-        Cameron and Miller, A Practitioner's Guide to Cluster-Robust Inference,
-        J. Human Resources 50(2), 2015, section VI, for G/(G-1) and t on G-1.
-
-    Example:
-        >>> found = cluster_t_interval([1, 1, 0, 1, 0.5, 1], list("abcdef"), 0.95)
-        >>> round(found.low, 3), found.high
-        (0.311, 1.0)
-    """
-    from scipy.stats import t
-
-    mean = sum(scores) / len(scores)
-    sums: defaultdict[str, float] = defaultdict(float)
-    for score, cluster in zip(scores, clusters, strict=True):
-        sums[cluster] += score - mean
-    units = len(sums)
-    if units < 2:
-        return Interval(mean, None, None, None, units, SINGLE_UNIT)
-    squares = sum(total * total for total in sums.values())
-    error = math.sqrt(units / (units - 1) * squares) / len(scores)
-    if error < 1e-12:
-        exact = clopper_pearson(mean * units, units, confidence_level)
-        method = f"Clopper-Pearson on {units} {unit}, as the scores have no spread"
-        return Interval(mean, exact.low, exact.high, 0.0, units, method + _rough(units))
-    half = float(t.ppf((1 + confidence_level) / 2, units - 1)) * error
-    low, high = max(0.0, mean - half), min(1.0, mean + half)
-    method = f"cluster t on {units} {unit}" + _rough(units)
-    return Interval(mean, low, high, error, units, method)
-
-
-def conservative_interval(
-    estimate: float,
-    sizes: Sequence[int],
-    confidence_level: float,
-    *,
-    unit: str = "pairs",
-    lowest: float | None = None,
-    highest: float | None = None,
-) -> Interval:
-    """Interval of a win rate of which only the total is known.
-
-    Args:
-        estimate: The win rate.
-        sizes: Pairs per independent unit.
-        confidence_level: For example 0.95.
-        unit: What the units are called.
-        lowest: The win rate if the total hides the most against the candidate; default estimate.
-        highest: The same in its favour.
-
-    Notes:
-        The spread of pair scores in [0, 1] with a given mean is largest when every pair is a plain
-        win or loss and every group agrees with itself, so that is assumed. For groups of equal size
-        the effective number of units is then their number, (Σm)²/Σm²; for unequal ones it is less,
-        since the large groups may be the ones that deviate.
-        The interval is the hull of Clopper-Pearson on that number and of the t interval with that
-        largest variance: beta quantiles are the wider near 0 and 1 and for many pairs, t for few.
-        So it is never narrower than `cluster_t_interval` of any verdicts with this total.
-
-    References:
-        Clopper and Pearson, Biometrika 26 (1934), pages 404-413.
-        Kish, Survey Sampling (1965), section 8.2, for the effective number.
-
-    Example:
-        >>> found = conservative_interval(10 / 26, [1] * 13, 0.95)
-        >>> round(found.low, 3), round(found.high, 3)
-        (0.079, 0.691)
-    """
-    units = len(sizes)
-    if units < 2:
-        return Interval(estimate, None, None, None, units, SINGLE_UNIT)
-    low = _widest(estimate if lowest is None else lowest, sizes, confidence_level).low
-    high = _widest(estimate if highest is None else highest, sizes, confidence_level).high
-    error = math.sqrt(units / (units - 1) * _largest_variance(estimate, sizes))
-    method = f"conservative (hull of Clopper-Pearson and t, largest variance) on {units} {unit}"
-    return Interval(estimate, low, high, error, units, method + _rough(units))
-
-
-def _widest(rate: float, sizes: Sequence[int], confidence_level: float) -> Bounds:
-    from scipy.stats import t
-
-    units, variance = len(sizes), _largest_variance(rate, sizes)
-    kish = sum(sizes) ** 2 / sum(size * size for size in sizes)
-    effective = rate * (1 - rate) / variance if variance > 1e-12 else kish
-    exact = clopper_pearson(rate * effective, effective, confidence_level)
-    error = math.sqrt(units / (units - 1) * variance)
-    half = float(t.ppf((1 + confidence_level) / 2, units - 1)) * error
-    return Bounds(max(0.0, min(exact.low, rate - half)), min(1.0, max(exact.high, rate + half)))
-
-
-def _largest_variance(estimate: float, sizes: Sequence[int]) -> float:
-    """An upper bound of Σ w²(s - mean)² over all s in [0, 1] with Σ ws = mean, w = m/Σm.
-
-    (s - mean)² lies below its chord over [0, 1], which is linear in s: a fractional knapsack,
-    filled from the largest group.
-    """
-    rarer = min(estimate, 1 - estimate)
-    total, left, variance = sum(sizes), rarer, 0.0
-    for size in sorted(sizes, reverse=True):
-        weight = size / total
-        filled = min(1.0, max(0.0, left) / weight)
-        variance += weight**2 * (rarer**2 + filled * (1 - 2 * rarer))
-        left -= filled * weight
-    return variance
-
-
-def clopper_pearson(k: float, n: float, confidence_level: float) -> Bounds:
-    """Exact binomial interval; k and n may be fractional, as beta quantiles allow.
-
-    Notes:
-        Conservative: covers at least the confidence level. Above 0 for k > 0 and below 1 for k < n.
-
-    References:
-        Clopper and Pearson, Biometrika 26 (1934), pages 404-413.
-
-    Example:
-        >>> found = clopper_pearson(9, 12, 0.95)
-        >>> round(found.low, 3), round(found.high, 3)
-        (0.428, 0.945)
-    """
-    from scipy.stats import beta
-
-    tail = (1 - confidence_level) / 2
-    low = float(beta.ppf(tail, k, n - k + 1)) if k > 1e-9 else 0.0
-    high = float(beta.ppf(1 - tail, k + 1, n - k)) if n - k > 1e-9 else 1.0
-    return Bounds(low, high)
-
-
-def sign_test(wins: int, losses: int) -> float | None:
-    """Exact two-sided p-value of wins against losses; None when nothing was decided.
-
-    Notes:
-        Ties are left out. Pairs are treated as independent, so with grouped prompts the p-value is
-        too small; the interval, not this test, gives the verdict.
-
-    References:
-        Dixon and Mood, The Statistical Sign Test, JASA 41 (1946), pages 557-566.
-
-    Example:
-        >>> round(sign_test(9, 3), 3)
-        0.146
-    """
-    from scipy.stats import binomtest
-
-    if wins + losses == 0:
-        return None
-    return float(binomtest(wins, wins + losses).pvalue)
-
-
-def detectable_effect(interval: Interval, confidence_level: float) -> float | None:
-    """Distance from 0.5 that these pairs show with 80 % power; None: not even 0.5.
-
-    Notes:
-        (t_{1-alpha/2} + t_{0.8}) · SE with G-1 degrees of freedom. Where the scores have no spread,
-        that of a fair coin stands in.
-
-    References:
-        Miller, Adding Error Bars to Evals, arXiv 2411.00640 (2024), section 5, solved for delta.
-
-    Example:
-        >>> known = Interval(0.5, 0.4, 0.6, 0.05, 100, "")
-        >>> round(detectable_effect(known, 0.95), 3)
-        0.141
-    """
-    from scipy.stats import t
-
-    if interval.standard_error is None:
-        return None
-    error = interval.standard_error or 0.5 / math.sqrt(interval.units)
-    free = interval.units - 1
-    effect = float(t.ppf((1 + confidence_level) / 2, free) + t.ppf(POWER, free)) * error
-    return effect if effect <= 0.5 else None
-
-
-def needed_pairs(interval: Interval, pairs: int, confidence_level: float) -> int | None:
-    """Pairs that show the estimated win rate with 80 % power; None at exactly 0.5 or unknown.
-
-    Notes:
-        n = ((z_{1-alpha/2} sd_0 + z_{0.8} sd_1) / delta)², sd_1 the spread per pair that was seen
-        (n · SE², so grouping is included) and sd_0² = sd_1² + delta² that about 0.5. Never fewer
-        than it takes when one model wins every pair. Normal approximation: rough below 30.
-
-    References:
-        Chow, Shao and Wang, Sample Size Calculations in Clinical Research (2003), section 4.1.
-
-    Example:
-        >>> known = Interval(0.6, 0.5, 0.7, math.sqrt(0.24 / 100), 100, "")
-        >>> needed_pairs(known, 100, 0.95)
-        194
-    """
-    from scipy.stats import norm
-
-    estimate, error = interval.estimate, interval.standard_error
-    if estimate is None or error is None or math.isclose(estimate, 0.5, abs_tol=1e-9):
-        return None
-    delta = estimate - 0.5
-    tail = (1 - confidence_level) / 2
-    seen = pairs * error * error
-    quantiles = float(norm.isf(tail)), float(norm.ppf(POWER))
-    root = quantiles[0] * math.sqrt(seen + delta**2) + quantiles[1] * math.sqrt(seen)
-    least = math.ceil(math.log2(1 / tail)) * pairs / interval.units
-    return math.ceil(max((root / delta) ** 2, least))
-
-
-def _rough(units: int) -> str:
-    return "; fewer than ten, so rough" if units < FEW_UNITS else ""
 
 
 def resolve_preference(
@@ -792,40 +547,3 @@ def percent(share: float) -> str:
 
 def _plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def decide_gate(comparisons: Sequence[Comparison], rule: GateRule, margin: float) -> Gate:
-    """Decide about the run; of several candidates the worst one decides.
-
-    `superiority` asks for a win rate above 0.5 + margin, `non_inferiority` for one above
-    0.5 - margin. The whole interval on the right side passes, on the wrong side fails, else it is
-    inconclusive; so it is when the judge was unreliable or the missing pairs could change it.
-    """
-    if rule == "none":
-        return Gate("none", "No gate was asked for.")
-    if not comparisons:
-        return Gate("inconclusive", "There is no comparison to decide on.")
-    threshold = 0.5 + margin if rule == "superiority" else 0.5 - margin
-    severity = {"fail": 0, "inconclusive": 1, "pass": 2, "none": 3}
-    gates = [_gate(comparison, rule.replace("_", "-"), threshold) for comparison in comparisons]
-    return min(gates, key=lambda gate: severity[gate.outcome])
-
-
-def _gate(comparison: Comparison, rule: str, threshold: float) -> Gate:
-    name, rate, missing = comparison.candidate, comparison.win_rate, comparison.missing_bounds
-    if comparison.unreliable:
-        return Gate("inconclusive", f"{name}: {comparison.unreliable}.")
-    if rate.low is None or rate.high is None:
-        return Gate("inconclusive", f"{name}: the win rate has no interval ({rate.method}).")
-    wanted = f"{rule} needs a win rate above {percent(threshold)}"
-    span = f"{name}'s interval is {percent(rate.low)} to {percent(rate.high)}"
-    outcome: GateOutcome = "inconclusive"
-    if rate.low > threshold:
-        outcome = "pass"
-    elif rate.high < threshold:
-        outcome = "fail"
-    passed_only_here = outcome == "pass" and missing.low is not None and missing.low <= threshold
-    failed_only_here = outcome == "fail" and missing.high is not None and missing.high >= threshold
-    if passed_only_here or failed_only_here:
-        return Gate("inconclusive", f"{wanted}; {span}, but the missing pairs could change that.")
-    return Gate(outcome, f"{wanted}; {span}.")

@@ -16,6 +16,7 @@ import requests
 from include.config import RunConfig
 from include.config_files import example, read_config, resolve_config
 from include.errors import ConfigError, JudgeError
+from include.names import slug
 from scripts import local
 
 DAG = "nova_llm_judge"
@@ -123,22 +124,19 @@ def run(arguments: argparse.Namespace) -> int:
     local.start_airflow(place)
     api = local.Api(place)
     started = api.call("POST", f"/dags/{DAG}/dagRuns", logical_date=None, conf=conf)
-    watch = Watch(api, started["dag_run_id"])
-    url = f"{place.airflow_url}/dags/{DAG}/runs/{quote(started['dag_run_id'])}"
-    print(f"Run {started['dag_run_id']}: {url}")
+    run_id = started["dag_run_id"]
+    watch = Watch(api, run_id)
+    url = f"{place.airflow_url}/dags/{DAG}/runs/{quote(run_id)}"
+    print(f"Run {run_id}: {url}")
     try:
         state = watch.until_end()
     except KeyboardInterrupt:
         watch.cancel()
         return 130
-    target = arguments.cwd / (arguments.out or place.state / "runs" / _file_name(watch))
+    target = arguments.cwd / (arguments.out or place.state / "runs" / slug(run_id))
     summary = _results(api, watch, config, target)
     _say(summary, state, target, url, api)
     return 0 if state == "success" else 1
-
-
-def _file_name(watch: Watch) -> str:
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in watch.path.rsplit("/", 1)[-1])
 
 
 def _results(

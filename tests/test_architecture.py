@@ -30,11 +30,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "deploy": {"config", "errors"},
     "judge": {"config", "errors", "recipes"},
     "judge_output": {"errors", "records"},
-    "winrate": {"records"},
+    "intervals": set(),
+    "winrate": {"intervals", "records"},
+    "gate": {"records", "winrate"},
     "charts": {"records", "winrate"},
     "report": {"records", "winrate"},
     # where they are put together
-    "publish": {"charts", "config", "judge", "records", "report", "storage", "winrate"},
+    "publish": {"charts", "config", "gate", "judge", "records", "report", "storage", "winrate"},
     "steps": GROUND
     | {"prompts", "providers", "generate", "pairs", "deploy", "judge", "judge_output"}
     | {"winrate", "publish"},

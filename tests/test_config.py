@@ -231,6 +231,13 @@ def test_the_form_has_every_key_and_no_references() -> None:
     assert all("type" in schema for schema, _ in fields.values())
 
 
+def test_what_the_form_starts_with_resolves_to_the_example() -> None:
+    given = example()
+    assert given is not None
+    started = {key: default for key, (_, default) in form(given).items()}
+    assert resolve_config(started, environ={}) == resolve_config(given, environ={})
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),

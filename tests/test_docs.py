@@ -1,5 +1,7 @@
 """Facts about the documents: they tell the truth."""
 
+import doctest
+import importlib
 import json
 import re
 import subprocess
@@ -72,6 +74,16 @@ def test_render_prints_the_config_and_refuses_a_wrong_one(tmp_path: Path) -> Non
     assert bad.returncode == 2
     assert "dataset: is needed" in bad.stderr
     assert "Traceback" not in bad.stderr
+
+
+WITH_EXAMPLES = [path.stem for path in ROOT.glob("include/*.py") if ">>>" in path.read_text()]
+
+
+@pytest.mark.parametrize("room", WITH_EXAMPLES)
+def test_the_examples_in_docstrings_are_true(room: str) -> None:
+    outcome = doctest.testmod(importlib.import_module(f"include.{room}"))
+    assert outcome.attempted
+    assert not outcome.failed
 
 
 def test_the_locks_are_hashed_and_name_no_index() -> None:
