@@ -1,0 +1,107 @@
+"""A copy of the product for tests, used through its commands: own ports, state and config."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import requests
+from sandbox_server import ROOT, free_port
+
+
+@dataclass
+class Outcome:
+    code: int
+    output: str
+    summary: dict[str, Any]
+    out: Path
+    seconds: float
+
+    @property
+    def comparison(self) -> dict[str, Any]:
+        (only,) = self.summary["comparisons"]
+        return only
+
+
+class Copy:
+    """One copy of the product: its own ports, state folder and config folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.airflow_port, self.sandbox_port = free_port(), free_port()
+        self.config = folder / "config"
+        for kind in ("environments", "models", "evaluations"):
+            (self.config / kind).mkdir(parents=True)
+            for file in (ROOT / "dags" / kind).glob("*.yaml"):
+                (self.config / kind / file.name).write_text(file.read_text())
+        self.environ = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("SANDBOX_", "AIRFLOW"))},
+            "STATE_DIR": str(folder / "state"),
+            "AIRFLOW_PORT": str(self.airflow_port),
+            "SANDBOX_PORT": str(self.sandbox_port),
+            "NOVA_JUDGE_CONFIG_DIR": str(self.config),
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def command(self, module: str, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=ROOT,
+            env={**self.environ, **{key.upper(): value for key, value in settings.items()}},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, config: dict[str, Any] | None, *arguments: str, **settings: str) -> Outcome:
+        out = self.folder / f"out-{time.monotonic_ns()}"
+        given: list[str] = []
+        if config is not None:
+            file = self.folder / f"config-{time.monotonic_ns()}.json"
+            file.write_text(json.dumps(config))
+            given = ["--config", str(file)]
+        started = time.monotonic()
+        process = self.command("scripts.run", *given, "--out", str(out), *arguments, **settings)
+        output, _ = process.communicate(timeout=420)
+        summary = out / "summary.json"
+        return Outcome(
+            code=process.returncode,
+            output=output,
+            summary=json.loads(summary.read_text()) if summary.exists() else {},
+            out=out,
+            seconds=time.monotonic() - started,
+        )
+
+    def client(self, service: str) -> Any:
+        return boto3.session.Session(
+            aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
+        ).client(service, endpoint_url=f"http://127.0.0.1:{self.sandbox_port}")
+
+    def left_over(self) -> list[Any]:
+        sagemaker = self.client("sagemaker")
+        return [
+            *sagemaker.list_endpoints()["Endpoints"],
+            *sagemaker.list_endpoint_configs()["EndpointConfigs"],
+            *sagemaker.list_models()["Models"],
+        ]
+
+    def airflow(self, path: str) -> Any:
+        url = f"http://127.0.0.1:{self.airflow_port}"
+        file = self.folder / "state/airflow/simple_auth_manager_passwords.json.generated"
+        ((name, password),) = json.loads(file.read_text()).items()
+        login = {"username": name, "password": password}
+        token = requests.post(f"{url}/auth/token", json=login, timeout=30).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = requests.get(f"{url}/api/v2{path}", headers=headers, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    def down(self) -> str:
+        output, _ = self.command("scripts.local", "down").communicate(timeout=60)
+        return output

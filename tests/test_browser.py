@@ -1,0 +1,77 @@
+"""Facts about what a person sees in the Airflow UI and in the report, in a real browser."""
+
+import json
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from local_copy import Copy
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
+    copy = Copy(tmp_path_factory.mktemp("browsed"))
+    copy.outcome = copy.run(None)  # type: ignore[attr-defined]
+    assert copy.outcome.code == 0, copy.outcome.output  # type: ignore[attr-defined]
+    yield copy
+    copy.down()
+
+
+@pytest.fixture(scope="module")
+def page(copy: Copy) -> Iterator:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(30_000)
+        file = copy.folder / "state/airflow/simple_auth_manager_passwords.json.generated"
+        ((name, password),) = json.loads(file.read_text()).items()
+        page.goto(f"http://localhost:{copy.airflow_port}/")
+        page.fill("input[name=username]", name)
+        page.fill("input[name=password]", password)
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/")
+        yield page
+        browser.close()
+
+
+def test_the_run_shows_every_task_and_its_model(page, copy: Copy) -> None:
+    run_id = copy.outcome.summary["run_id"]  # type: ignore[attr-defined]
+    page.goto(f"http://localhost:{copy.airflow_port}/dags/nova_llm_judge/runs/{run_id}")
+    page.get_by_text("15 Task Instances").wait_for()
+    text = page.inner_text("body")
+    for word in ("resolve", "deploy", "generate", "delete", "compare.judge", "gate", "claude"):
+        assert word in text, word
+    assert "Failed" not in text
+
+
+def test_the_form_starts_with_the_example(page, copy: Copy) -> None:
+    page.goto(f"http://localhost:{copy.airflow_port}/dags/nova_llm_judge")
+    page.get_by_role("button", name="Trigger").first.click()
+    page.get_by_text("Run Parameters").wait_for()
+    assert page.locator("input[value=qwen-vs-claude]").count() == 1
+    assert "include/samples/prompts.jsonl" in page.inner_text("body")
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report_fits_the_screen_and_needs_nothing_from_outside(
+    page, copy: Copy, width: int, scheme: str
+) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"file://{copy.outcome.out}/report.html")  # type: ignore[attr-defined]
+    page.get_by_text("simulated AWS").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert not [url for url in asked if not url.startswith(("file:", "data:"))]
