@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import requests
-from sandbox_server import ROOT, free_port
+from sandbox_server import ROOT, SESSION, free_port
 
 
 @dataclass
@@ -79,9 +78,7 @@ class Copy:
         )
 
     def client(self, service: str) -> Any:
-        return boto3.session.Session(
-            aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
-        ).client(service, endpoint_url=f"http://127.0.0.1:{self.sandbox_port}")
+        return SESSION.client(service, endpoint_url=f"http://127.0.0.1:{self.sandbox_port}")
 
     def left_over(self) -> list[Any]:
         sagemaker = self.client("sagemaker")

@@ -19,6 +19,12 @@ ROOT = Path(__file__).resolve().parent.parent
 ALPACA_EVAL = ROOT.parent / "shared" / "data" / "alpaca_eval_2.jsonl.gz"
 
 
+SESSION = boto3.session.Session(
+    aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
+)
+"""One for all tests: making a client takes a tenth of what making a session takes."""
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -31,6 +37,7 @@ class Sandbox:
     def __init__(self, state: Path, port: int, **settings: str) -> None:
         self.state, self.port, self.url = state, port, f"http://127.0.0.1:{port}"
         self.settings = settings
+        self.clients: dict[tuple[str, str], Any] = {}
         self.start()
 
     def start(self) -> None:
@@ -67,9 +74,12 @@ class Sandbox:
 
     def client(self, service: str, **config: Any) -> Any:
         config.setdefault("retries", {"total_max_attempts": 1})
-        return boto3.session.Session(
-            aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
-        ).client(service, endpoint_url=self.url, config=Config(**config))
+        key = (service, repr(config))
+        if key not in self.clients:
+            self.clients[key] = SESSION.client(
+                service, endpoint_url=self.url, config=Config(**config)
+            )
+        return self.clients[key]
 
 
 @contextmanager

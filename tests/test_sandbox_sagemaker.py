@@ -78,9 +78,6 @@ def test_an_endpoint_comes_into_service_answers_and_goes(sandbox: Sandbox) -> No
     create_endpoint(sandbox, endpoint)
     sagemaker, runtime = sandbox.client("sagemaker"), sandbox.client("sagemaker-runtime")
     body = json.dumps({"messages": [{"role": "user", "content": "Why is the sky blue?"}]})
-    assert "not found" in refused(
-        runtime.invoke_endpoint, "ValidationError", EndpointName=endpoint, Body=body
-    )
     wait(sandbox, endpoint, "InService")
     answer = json.loads(runtime.invoke_endpoint(EndpointName=endpoint, Body=body)["Body"].read())
     assert answer["choices"][0]["message"]["content"]
@@ -93,11 +90,15 @@ def test_an_endpoint_comes_into_service_answers_and_goes(sandbox: Sandbox) -> No
     sagemaker.delete_model(ModelName=endpoint)
 
 
-def test_an_endpoint_that_is_being_created_refuses_deletion(sandbox: Sandbox) -> None:
-    endpoint = name("early")
-    create_endpoint(sandbox, endpoint)
-    message = refused(sandbox.client("sagemaker").delete_endpoint, EndpointName=endpoint)
-    assert message.startswith("Cannot update in-progress endpoint")
+def test_an_endpoint_that_is_being_created_neither_answers_nor_can_be_deleted(
+    tmp_path: Path,
+) -> None:
+    with running_sandbox(tmp_path, sandbox_delays="endpoint=600") as slow:
+        create_endpoint(slow, "early")
+        invoke = slow.client("sagemaker-runtime").invoke_endpoint
+        assert "not found" in refused(invoke, "ValidationError", EndpointName="early", Body="{}")
+        message = refused(slow.client("sagemaker").delete_endpoint, EndpointName="early")
+        assert message.startswith("Cannot update in-progress endpoint")
 
 
 def test_a_container_that_does_not_start_makes_the_endpoint_fail(sandbox: Sandbox) -> None:
