@@ -61,7 +61,4 @@ render: install ## Print a resolved config and its digest: CONFIG=file ENV=envir
 	@$(BIN)/python -m scripts.render $(if $(CONFIG),"$(CONFIG)") $(if $(ENV),--env "$(ENV)")
 
 lock: install ## Write requirements*.txt from requirements*.in
-	for name in requirements requirements-dev; do \
-		$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header \
-			--no-emit-index-url --no-emit-find-links $$name.in -o $$name.txt || exit 1; \
-	done
+	$(BIN)/python -m scripts.lock

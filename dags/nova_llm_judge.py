@@ -19,15 +19,8 @@ from airflow.sdk import DAG, CronTriggerTimetable, task_group
 from include import steps
 from include.config_files import evaluation_files, example, form, load_evaluation
 from include.errors import JudgeError
-from include.operators import (
-    DeleteEndpointOperator,
-    DeployEndpointOperator,
-    NovaJudgeOperator,
-    as_airflow_param,
-    broken,
-    resolve,
-    step,
-)
+from include.operators import DeleteEndpointOperator, DeployEndpointOperator, NovaJudgeOperator
+from include.tasks import as_airflow_param, broken, resolve, step
 
 ATTEMPTS = {
     "retries": 2,

@@ -56,8 +56,15 @@ class Environment(Strict):
     judge_image_uri: str | None = Field(
         None, description="Container of the judge; default: the one that AWS publishes."
     )
-    kms_key_arn: str | None = Field(None, description="Encrypts the judge's output and volumes.")
+    kms_key_arn: str | None = Field(None, description="Encrypts the judge's output.")
+    volume_kms_key_arn: str | None = Field(
+        None,
+        description="Encrypts volumes; AWS refuses it for instances with local storage, like g5.",
+    )
     vpc: Vpc | None = Field(None, description="Network of endpoints and judge jobs.")
+    encrypt_traffic: bool = Field(
+        False, description="EnableInterContainerTrafficEncryption of judge jobs."
+    )
     tags: dict[str, str] = Field({}, description="AWS tags for everything that a run creates.")
     prices: None = Field(None, description="Reserved: cost is not computed yet.")
     budget_usd: None = Field(None, description="Reserved: cost is not computed yet.")
@@ -234,13 +241,26 @@ class Generation(Strict):
 class Judge(Strict):
     """The judge job."""
 
-    recipe: str = Field("nova_micro_llm_judge", description="A file in recipes/, without .yaml.")
+    recipe: str = Field(
+        "nova_micro_llm_judge",
+        min_length=1,
+        description="A file in recipes/ without .yaml; or a path or s3:// URI of your own.",
+    )
     instance_type: Annotated[str, Field(pattern=r"^ml\.")] = Field(
         "ml.g5.12xlarge", description="Where the judge runs; needs a training quota."
     )
     overrides: dict[str, Any] = Field({}, description="Keys of the recipe to change.")
     max_runtime_minutes: Annotated[int, Field(ge=1, le=1440)] | None = Field(
         None, description="Limit of the job; default: from the number of pairs."
+    )
+    max_pending_minutes: Annotated[int, Field(ge=30, le=40_320)] | None = Field(
+        None, description="How long the job may wait for capacity; null: it fails at once."
+    )
+    volume_size_gb: Annotated[int, Field(ge=1, le=16_384)] = Field(
+        30, description="Disk of the job, in GB."
+    )
+    request_form: Literal["v2", "v3"] = Field(
+        "v2", description="As SageMaker SDK 2.257.7 sends the job, or as 3.27.0 does."
     )
     max_error_rate: Share = Field(
         0.05, description="Judgments that may fail; above, the verdict is inconclusive."

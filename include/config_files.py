@@ -137,6 +137,20 @@ def resolve_config(
     return checked
 
 
+def environment_names() -> list[str]:
+    """Return the names of all environments."""
+    return sorted(path.stem for path in (folder() / "environments").glob("*.yaml"))
+
+
+def load_environment(name: str, environ: Mapping[str, str] = os.environ) -> Environment:
+    """Read one environment.
+
+    Raises:
+        ConfigError: No such file, or mistakes in it.
+    """
+    return _load(folder(environ), "environments", name, Environment)
+
+
 def _with_parameters(model: Any, shared: Parameters) -> Any:
     merged = {
         "max_tokens": 512,

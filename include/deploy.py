@@ -128,6 +128,6 @@ def _endpoint_config(
         "ProductionVariants": [variant],
         "Tags": tags,
     }
-    if environment.kms_key_arn:
-        request["KmsKeyId"] = environment.kms_key_arn
+    if environment.volume_kms_key_arn:
+        request["KmsKeyId"] = environment.volume_kms_key_arn
     return request

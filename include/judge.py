@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from include.config import Environment
+from include.config import Environment, Judge
 from include.errors import ConfigError
 from include.recipes import Recipe
 
@@ -51,10 +52,10 @@ def max_runtime_seconds(pairs: int, max_runtime_minutes: int | None) -> int:
 
 def training_job(
     environment: Environment,
+    options: Judge,
     recipe: Recipe,
     *,
     name: str,
-    instance_type: str,
     input_uri: str,
     recipe_uri: str,
     output_uri: str,
@@ -63,20 +64,23 @@ def training_job(
 ) -> dict[str, Any]:
     """Build the request for one judge job (SageMaker: CreateTrainingJob).
 
-    Field by field what sagemaker 2.257.7 sends for a Nova recipe, plus tags.
+    Field by field what the SageMaker SDK sends for a Nova recipe, plus tags: 2.257.7, or 3.27.0
+    where `options.request_form` is `v3`.
 
     Args:
         environment: Where the job runs.
+        options: Instance type, volume, waiting for capacity, form of the request.
         recipe: The judge's recipe, as uploaded.
         name: Name of the job.
-        instance_type: For example `ml.g5.12xlarge`.
         input_uri: `llm_judge.jsonl` on S3.
-        recipe_uri: The folder on S3 that holds `recipe.yaml` and nothing else.
+        recipe_uri: The recipe on S3; the folder that holds it has nothing else.
         output_uri: The folder on S3 that gets `{name}/output/output.tar.gz`.
         max_runtime: Seconds after which SageMaker stops the job.
         tags: AWS tags.
     """
-    run = recipe["run"]
+    v2 = options.request_form == "v2"
+    folder, _, file = recipe_uri.rpartition("/")
+    recipe_channel = _channel("recipe", folder if v2 else recipe_uri) | {"InputMode": "File"}
     request: dict[str, Any] = {
         "TrainingJobName": name,
         "AlgorithmSpecification": {
@@ -84,42 +88,80 @@ def training_job(
             "TrainingInputMode": "File",
         },
         "RoleArn": environment.execution_role_arn,
-        "InputDataConfig": [
-            {"ChannelName": "train", "DataSource": _s3(input_uri)},
-            {"ChannelName": "recipe", "DataSource": _s3(recipe_uri), "InputMode": "File"},
-        ],
+        "InputDataConfig": [_channel("train", input_uri), recipe_channel],
         "OutputDataConfig": {"S3OutputPath": output_uri},
         "ResourceConfig": {
-            "InstanceType": instance_type,
-            "InstanceCount": run["replicas"],
-            "VolumeSizeInGB": 30,
+            "InstanceType": options.instance_type,
+            "InstanceCount": recipe["run"]["replicas"],
+            "VolumeSizeInGB": options.volume_size_gb,
         },
         "StoppingCondition": {"MaxRuntimeInSeconds": max_runtime},
-        "HyperParameters": {
-            "model_type": run["model_type"],
-            "base_model": run["model_name_or_path"],
-            "sagemaker_recipe_local_path": "/opt/ml/input/data/recipe/recipe.yaml",
-        },
-        "ProfilerConfig": {"DisableProfiler": True},
-        "RemoteDebugConfig": {"EnableRemoteDebug": False},
+        "HyperParameters": _hyperparameters(recipe, file, with_model_type=v2),
         "Tags": tags,
     }
+    if v2:
+        request["ProfilerConfig"] = {"DisableProfiler": True}
+        request["RemoteDebugConfig"] = {"EnableRemoteDebug": False}
+    else:
+        request["OutputDataConfig"]["CompressionType"] = "GZIP"
+    if options.max_pending_minutes:
+        request["StoppingCondition"]["MaxPendingTimeInSeconds"] = options.max_pending_minutes * 60
+    _secure(request, environment)
+    return request
+
+
+def differences(request: Mapping[str, Any], description: Mapping[str, Any]) -> list[str]:
+    """Name what an existing job (SageMaker: DescribeTrainingJob) does differently from a request.
+
+    Only what decides the result is compared: AWS's description is full of defaults.
+    """
+    wanted, found = _essence(request), _essence(description)
+    return [key for key in wanted if wanted[key] != found[key]]
+
+
+def _essence(job: Mapping[str, Any]) -> dict[str, Any]:
+    channels = job.get("InputDataConfig", [])
+    return {
+        "TrainingImage": job["AlgorithmSpecification"].get("TrainingImage"),
+        "HyperParameters": job.get("HyperParameters", {}),
+        "S3OutputPath": job["OutputDataConfig"]["S3OutputPath"].rstrip("/"),
+        "InputDataConfig": {
+            channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3Uri"].rstrip("/")
+            for channel in channels
+        },
+    }
+
+
+def _hyperparameters(recipe: Recipe, file: str, with_model_type: bool) -> dict[str, str]:
+    """Name model and recipe to the container, in the SDK's keys; a checkpoint has its own."""
+    run = recipe["run"]
+    model = str(run["model_name_or_path"])
+    key = "base_model_location" if model.startswith("s3://") else "base_model"
+    return {
+        **({"model_type": str(run["model_type"])} if with_model_type else {}),
+        key: model,
+        "sagemaker_recipe_local_path": f"/opt/ml/input/data/recipe/{file}",
+    }
+
+
+def _secure(request: dict[str, Any], environment: Environment) -> None:
     if environment.kms_key_arn:
         request["OutputDataConfig"]["KmsKeyId"] = environment.kms_key_arn
-        request["ResourceConfig"]["VolumeKmsKeyId"] = environment.kms_key_arn
+    if environment.volume_kms_key_arn:
+        request["ResourceConfig"]["VolumeKmsKeyId"] = environment.volume_kms_key_arn
     if environment.vpc:
         request["VpcConfig"] = {
             "Subnets": list(environment.vpc.subnets),
             "SecurityGroupIds": list(environment.vpc.security_group_ids),
         }
-    return request
+    if environment.encrypt_traffic:
+        request["EnableInterContainerTrafficEncryption"] = True
 
 
-def _s3(uri: str) -> dict[str, Any]:
-    return {
-        "S3DataSource": {
-            "S3DataType": "S3Prefix",
-            "S3Uri": uri,
-            "S3DataDistributionType": "FullyReplicated",
-        }
+def _channel(name: str, uri: str) -> dict[str, Any]:
+    source = {
+        "S3DataType": "S3Prefix",
+        "S3Uri": uri,
+        "S3DataDistributionType": "FullyReplicated",
     }
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}}

@@ -1,10 +1,11 @@
-"""A run in, the names out that it uses on AWS: slugs, digests, resource names and tags."""
+"""A run in, the names out that it uses on AWS: slugs, digests and resource names."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+
+from include.ownership import PREFIX
 
 MAX_NAME = 63
 """Longest name of a SageMaker model, endpoint or training job."""
@@ -42,16 +43,4 @@ def resource_name(evaluation: str, role: str, *identity: str) -> str:
         At most 60 characters, so that an attempt's number still fits behind it.
     """
     readable = "-".join(filter(None, (slug(evaluation, 20), slug(role, 22))))
-    return f"nj-{readable}-{digest(evaluation, role, *identity)}"
-
-
-def tags(
-    environment: str, evaluation: str, run_uri: str, own: Mapping[str, str]
-) -> list[dict[str, str]]:
-    """Return AWS tags that say which run a resource belongs to, the environment's own first."""
-    ours = {
-        "nova-judge:environment": environment,
-        "nova-judge:evaluation": evaluation,
-        "nova-judge:run": run_uri,
-    }
-    return [{"Key": key, "Value": value[:256]} for key, value in {**own, **ours}.items()]
+    return f"{PREFIX}{readable}-{digest(evaluation, role, *identity)}"

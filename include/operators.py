@@ -1,97 +1,96 @@
-"""The glue to Airflow: steps as tasks, and SageMaker operators that never pay twice.
+"""SageMaker operators that never pay twice and leave nothing behind; records in, records out.
 
-The provider's operators trip over what a first try left behind, cannot delete an endpoint and
-start a second job on a retry; the three classes here change exactly that.
+The provider's operators trip over what a first try left behind, cannot delete an endpoint, start a
+second job on a retry and let go of a job that a person ended; the classes here change exactly that.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import quote
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from airflow.providers.amazon.aws.links.base_aws import BASE_AWS_CONSOLE_LINK, BaseAwsLink
 from airflow.providers.amazon.aws.operators.sagemaker import (
     SageMakerBaseOperator,
     SageMakerEndpointOperator,
     SageMakerTrainingOperator,
 )
 from airflow.providers.amazon.aws.triggers.sagemaker import SageMakerTrigger
-from airflow.sdk import Param, task
+from airflow.sdk import BaseOperatorLink
 from airflow.sdk.exceptions import AirflowFailException
 
-from include import steps
-from include.errors import DeploymentError, GenerationError, JudgeError, JudgeJobError
+from include import cloudwatch, judge, steps
+from include.errors import DeploymentError, JudgeJobError
 from include.steps import Deployment, JudgeJob, RunRecord
+from include.tasks import aws, readable_errors
 
 ALREADY_THERE = "Cannot create already existing"
 NOT_THERE = "Could not find"
 IN_PROGRESS = "Cannot update in-progress endpoint"
 CAPACITY = ("InsufficientInstanceCapacity", "CapacityError", "ResourceLimitExceeded")
 
+FINAL = ("AlgorithmError", "ClientError")
+"""How a FailureReason begins that the same job would meet, and be paid for, again."""
+
+DELETION = 900
+"""Seconds that an endpoint may take to go once AWS has agreed to delete it."""
+
 MAX_ATTEMPTS = 20
 """Judge jobs of one comparison, failed ones included, before a person has to look."""
 
 
-@contextmanager
-def _readable_errors() -> Iterator[None]:
-    """Fail at once, without a traceback, on what a person has to correct; let the rest retry."""
-    try:
-        yield
-    except GenerationError:
-        raise
-    except JudgeError as error:
-        raise AirflowFailException(f"{type(error).__name__}: {error}") from None
+class SageMakerJobLink(BaseAwsLink):
+    """The judge job in the SageMaker console."""
+
+    name: ClassVar[str] = "SageMaker job"
+    key: ClassVar[str] = "sagemaker_job"
+    format_str: ClassVar[str] = (
+        BASE_AWS_CONSOLE_LINK + "/sagemaker/home?region={region_name}#/jobs/{job_name}"
+    )
 
 
-def aws(aws_conn_id: str) -> steps.Client:
-    """Return a function that makes boto3 clients of an Airflow connection."""
+class SageMakerEndpointLink(BaseAwsLink):
+    """The endpoint in the SageMaker console."""
 
-    def client(service: str, **config: Any) -> Any:
-        from botocore.config import Config
-
-        hook = AwsBaseHook(aws_conn_id, client_type=service, config=Config(**config))
-        return hook.get_conn()
-
-    return client
+    name: ClassVar[str] = "SageMaker endpoint"
+    key: ClassVar[str] = "sagemaker_endpoint"
+    format_str: ClassVar[str] = (
+        BASE_AWS_CONSOLE_LINK + "/sagemaker/home?region={region_name}#/endpoints/{endpoint_name}"
+    )
 
 
-def step(work: Callable[..., Any], **options: Any) -> Any:
-    """Make a task of a function in `steps`: the run's record in, the opened run for the work."""
+class ContainerLogLink(BaseAwsLink):
+    """The container's log in the CloudWatch console."""
 
-    @task(task_id=work.__name__, doc_md=work.__doc__, multiple_outputs=False, **options)
-    @functools.wraps(work)
-    def execute(run: RunRecord, *args: Any, **kwargs: Any) -> Any:
-        with _readable_errors():
-            return work(steps.open_run(run, aws(run["aws_conn_id"])), *args, **kwargs)
+    name: ClassVar[str] = "CloudWatch log"
+    key: ClassVar[str] = "container_log"
+    format_str: ClassVar[str] = (
+        BASE_AWS_CONSOLE_LINK
+        + "/cloudwatch/home?region={region_name}#logsV2:log-groups/log-group/{group}{streams}"
+    )
 
-    return execute
+    def format_link(self, **kwargs: Any) -> str:
+        """Fill in the address; the console wants its part after `#` quoted, with `$` for `%`."""
+        streams = f"?logStreamNameFilter={kwargs['stream']}" if kwargs.get("stream") else ""
+        kwargs["group"] = quote(quote(kwargs["group"], safe=""), safe="").replace("%", "$")
+        kwargs["streams"] = quote(streams, safe="").replace("%", "$")
+        address: str = super().format_link(**kwargs)
+        return address
 
 
-@task(multiple_outputs=True, doc_md=steps.resolve.__doc__)
-def resolve(evaluation: dict[str, Any] | None = None, **context: Any) -> dict[str, Any]:
-    """Turn the run's conf into a checked, complete config in a new run folder."""
-    dag_run, params = context["dag_run"], dict(context["params"])
-    # Given conf stands alone in the general DAG: half of it from the form's example would surprise.
-    conf = {**(evaluation or {}), **(dag_run.conf or {})} or params
-    with _readable_errors():
-        record = steps.resolve(
-            conf,
-            dag_id=dag_run.dag_id,
-            run_id=dag_run.run_id,
-            started_at=(dag_run.start_date or dag_run.run_after).isoformat(),
-            connect=aws,
-        )
-    return dict(record)
+LINKS: tuple[type[BaseAwsLink], ...] = (SageMakerJobLink, SageMakerEndpointLink, ContainerLogLink)
 
 
 class DeployEndpointOperator(SageMakerEndpointOperator):
     """Create an endpoint, wait for it without a worker, and hear it answer one prompt.
 
     Safe to run again. A deployment that fails is handed on as a value, so that the run's other
-    models go on; instance types are tried in order while AWS has no capacity for one.
+    models go on; instance types are tried in order while AWS has no capacity for one. Killing the
+    task needs no care here: `delete` runs whatever happened, and AWS refuses to delete an endpoint
+    that is being created.
 
     Args:
         run: The run's record.
@@ -102,6 +101,10 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
     """
 
     template_fields: Sequence[str] = (*SageMakerEndpointOperator.template_fields, "run")
+    operator_extra_links: tuple[BaseOperatorLink, ...] = (
+        SageMakerEndpointLink(),
+        ContainerLogLink(),
+    )
 
     def __init__(self, *, run: RunRecord, config: Deployment, **kwargs: Any) -> None:
         super().__init__(config=config, deferrable=True, **kwargs)
@@ -111,6 +114,9 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
         """Create what is missing and wait; return at once if there is nothing to deploy."""
         if self.config["requests"] is None:
             return self.config
+        _persist(context, self, SageMakerEndpointLink, endpoint_name=self._name)
+        group = f"{cloudwatch.ENDPOINTS}{self._name}"
+        _persist(context, self, ContainerLogLink, group=group, stream="")
         return self._create(choice=0)
 
     def execute_complete(
@@ -118,14 +124,9 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
     ) -> Any:
         """Go on after the wait: try the endpoint, or the next instance type, or give up."""
         if event and event["status"] == "success":
-            with _readable_errors():
-                run = steps.open_run(self.run, aws(self.run["aws_conn_id"]))
-                try:
-                    steps.try_endpoint(run, self.config)
-                except DeploymentError as error:
-                    return self._failed(str(error))
-            return self.config
-        reason = self.hook.describe_endpoint(self._name).get("FailureReason") or str(event)
+            return self._tried()
+        description = self.hook.describe_endpoint(self._name)
+        reason = description.get("FailureReason") or str(event)
         if any(code in reason for code in CAPACITY) and choice + 1 < len(self._endpoint_configs):
             self.log.warning("%s; trying the next instance type", reason)
             _delete_endpoint(self.hook.conn, self._name, self.run["poll_seconds"])
@@ -140,6 +141,15 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
     def _endpoint_configs(self) -> list[dict[str, Any]]:
         configs: list[dict[str, Any]] = self.config["requests"]["EndpointConfigs"]
         return configs
+
+    def _tried(self) -> Any:
+        with readable_errors():
+            run = steps.open_run(self.run, aws(self.run["aws_conn_id"]))
+            try:
+                steps.try_endpoint(run, self.config)
+            except DeploymentError as error:
+                return self._failed(str(error))
+        return self.config
 
     def _create(self, choice: int) -> Any:
         from botocore.exceptions import ClientError
@@ -160,30 +170,28 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
             )
         except ClientError as error:
             return self._failed(str(error))
+        if self.hook.describe_endpoint(self._name)["EndpointStatus"] == "Failed":
+            return self.execute_complete({}, {"status": "failed"}, choice)  # an earlier try's
         startup = endpoint_config["ProductionVariants"][0][
             "ContainerStartupHealthCheckTimeoutInSeconds"
         ]
-        poll = self.run["poll_seconds"]
         self.defer(
-            trigger=SageMakerTrigger(
-                job_name=self._name,
-                job_type="endpoint",
-                waiter_delay=poll,
-                waiter_max_attempts=(startup + 1800) // poll,
-                aws_conn_id=self.aws_conn_id,
-                botocore_config=self.botocore_config,
-            ),
+            trigger=_until_endpoint_is_ready(self, self._name, startup + 1800),
             method_name="execute_complete",
             kwargs={"choice": choice},
         )
 
     def _failed(self, reason: str) -> Any:
-        self.log.error("%s has no endpoint: %s", self.config["model"], reason)
-        return {**self.config, "error": reason}
+        said = cloudwatch.tail(aws(self.aws_conn_id)("logs"), f"{cloudwatch.ENDPOINTS}{self._name}")
+        message = _with_log(reason, said)
+        self.log.error("%s has no endpoint: %s", self.config["model"], message)
+        return {**self.config, "error": message}
 
 
 class DeleteEndpointOperator(SageMakerBaseOperator):
     """Delete an endpoint with its configs and its model; what is already gone is fine.
+
+    AWS refuses to delete an endpoint that is being created: then it waits, without a worker.
 
     Args:
         run: The run's record.
@@ -197,24 +205,53 @@ class DeleteEndpointOperator(SageMakerBaseOperator):
         self.run = run
 
     def execute(self, context: Any) -> None:
-        """Wait until the endpoint may be deleted, then delete all that belongs to it."""
+        """Delete all that belongs to the endpoint."""
         requests = self.config["requests"]
         if requests is None:
             return
-        client = self.hook.conn
-        _delete_endpoint(client, self.config["endpoint_name"], self.run["poll_seconds"])
+        client, name = self.hook.conn, str(self.config["endpoint_name"])
+        if not _delete_endpoint(client, name, self.run["poll_seconds"]):
+            self.log.info("Endpoint %s is being created: waiting until it may be deleted", name)
+            self.defer(
+                trigger=_until_endpoint_is_ready(self, name, 3600), method_name="execute_again"
+            )
         for each in requests["EndpointConfigs"]:
-            name = each["EndpointConfigName"]
-            _unless_gone(client.delete_endpoint_config, EndpointConfigName=name)
+            config_name = each["EndpointConfigName"]
+            _unless_gone(client.delete_endpoint_config, EndpointConfigName=config_name)
         _unless_gone(client.delete_model, ModelName=requests["Model"]["ModelName"])
         self.log.info("Endpoint %s, its configs and its model are gone", self.config["model"])
+
+    def execute_again(self, context: Any, event: dict[str, Any] | None = None) -> None:
+        """Go on after the wait, whatever became of the endpoint."""
+        self.execute(context)
+
+
+class NovaJudgeTrigger(SageMakerTrigger):
+    """Waits for a judge job, and stops it when a person ends the task that waits for it.
+
+    Airflow calls `on_kill` when a person marks the deferred task failed or successful, and also
+    when it is cleared; then the next try attaches to the job, so it must go on.
+    """
+
+    async def on_kill(self) -> None:
+        """Stop the job (SageMaker: StopTrainingJob)."""
+        from asgiref.sync import sync_to_async
+
+        if not await sync_to_async(_was_ended)(self.task_instance):
+            self.log.info("Judge job %s goes on: the next try attaches to it", self.job_name)
+            return
+        async with await self.hook().get_async_conn() as client:
+            await client.stop_training_job(TrainingJobName=self.job_name)
+        self.log.info("Judge job %s is being stopped: its task was ended", self.job_name)
 
 
 class NovaJudgeOperator(SageMakerTrainingOperator):
     """Run one judge job, once: attach to the job of an earlier try instead of starting another.
 
     The job's name is a digest of what it does, and an attempt. A job that is running or completed
-    is the one we want; the next attempt starts only after one that failed or was stopped.
+    is the one we want. The next attempt starts only after one that failed or was stopped, and when
+    a task that had succeeded was cleared on purpose. A failure that the same job would meet again
+    is not repeated by a retry, only by a person who clears the task.
 
     Args:
         run: The run's record.
@@ -225,10 +262,12 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
     """
 
     template_fields: Sequence[str] = (*SageMakerTrainingOperator.template_fields, "run")
+    operator_extra_links: tuple[BaseOperatorLink, ...] = (SageMakerJobLink(), ContainerLogLink())
 
     def __init__(self, *, run: RunRecord, config: JudgeJob, **kwargs: Any) -> None:
         super().__init__(config=config, deferrable=True, print_log=False, **kwargs)
         self.run = run
+        self._started: tuple[str, Any] | None = None
 
     def execute(self, context: Any) -> Any:
         """Find or start the job, then wait for it without a worker."""
@@ -236,63 +275,166 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
         if request is None:
             self.log.info("No pair of %s needs a judge", self.config["candidate"])
             return self.config
-        name, status = self._find(request["TrainingJobName"])
-        if status is None:
-            self.log.info("Starting judge job %s for %d pairs", name, self.config["pairs"])
-            self.hook.conn.create_training_job(**{**request, "TrainingJobName": name})
-        elif status == "Completed":
-            return self._result(name)
+        name, description = self._find(request, _was_cleared(context))
+        _persist(context, self, SageMakerJobLink, job_name=name)
+        _persist(context, self, ContainerLogLink, group=cloudwatch.TRAINING_JOBS, stream=name)
+        if description is None:
+            self._start({**request, "TrainingJobName": name})
+        elif description["TrainingJobStatus"] == "Completed":
+            return self._result(description)
         else:
-            self.log.info("Attaching to judge job %s, which is %s", name, status)
+            self.log.info("Attaching to judge job %s", name)
+        self._started = (name, context.get("ti"))
+        stopping = request["StoppingCondition"]
+        longest = stopping["MaxRuntimeInSeconds"] + stopping.get("MaxPendingTimeInSeconds", 0)
         poll = self.run["poll_seconds"]
-        longest = request["StoppingCondition"]["MaxRuntimeInSeconds"] + 3600
         self.defer(
-            trigger=SageMakerTrigger(
+            trigger=NovaJudgeTrigger(
                 job_name=name,
                 job_type="Training",
                 waiter_delay=poll,
-                waiter_max_attempts=longest // poll,
+                waiter_max_attempts=(longest + 3600) // poll,
                 aws_conn_id=self.aws_conn_id,
                 botocore_config=self.botocore_config,
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=longest),
+            timeout=timedelta(seconds=longest + 3600),
         )
 
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> Any:
-        """Return the completed job, or fail with what SageMaker says about it."""
+        """Return the completed job, or fail with what SageMaker and the container say about it."""
         if event is None:
             raise JudgeJobError("the wait for the judge job ended without an event")
-        name = event["job_name"]
-        if event["status"] == "success":
-            return self._result(name)
-        description = self.hook.describe_training_job(name)
-        reason = description.get("FailureReason") or description["SecondaryStatus"]
-        message = f"judge job {name} is {description['TrainingJobStatus']}: {reason}"
-        if reason.startswith(("AlgorithmError", "ClientError")):
-            raise AirflowFailException(message)  # the same input would fail, and cost, again
-        raise JudgeJobError(message)
+        description = self.hook.describe_training_job(event["job_name"])
+        if description["TrainingJobStatus"] == "Completed":
+            return self._result(description)
+        raise self._failure(description)
 
-    def _find(self, base: str) -> tuple[str, str | None]:
-        """Return the attempt to use and its status, None if it is still to be started."""
+    def on_kill(self) -> None:
+        """Stop the job if a person ended the task; if a worker was scaled in, leave it running."""
+        if self._started is None:
+            return
+        name, ti = self._started
+        ended: list[bool] = []
+        # In a thread: the signal may have interrupted a call that holds what this one needs.
+        asking = threading.Thread(target=lambda: ended.append(_was_ended(ti)), daemon=True)
+        asking.start()
+        asking.join(timeout=3)
+        if ended == [True]:
+            self.hook.conn.stop_training_job(TrainingJobName=name)
+
+    def _start(self, request: dict[str, Any]) -> None:
         from botocore.exceptions import ClientError
 
+        name = request["TrainingJobName"]
+        self.log.info("Starting judge job %s for %d pairs", name, self.config["pairs"])
+        try:
+            self.hook.conn.create_training_job(**request)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ResourceInUse":
+                raise JudgeJobError(f"SageMaker refuses judge job {name}: {error}") from None
+            self.log.info("Another try was quicker: attaching to judge job %s", name)
+
+    def _find(self, request: dict[str, Any], cleared: bool) -> tuple[str, Any]:
+        """Return the attempt to use and its description, None if it is still to be started."""
+        base = request["TrainingJobName"]
         for attempt in range(1, MAX_ATTEMPTS + 1):
             name = f"{base}-{attempt}"
-            try:
-                status = self.hook.describe_training_job(name)["TrainingJobStatus"]
-            except ClientError as error:
-                if "not found" in str(error) or NOT_THERE in str(error):
-                    return name, None
-                raise
-            if status in ("InProgress", "Completed"):
-                return name, status
+            description = self._describe(name)
+            if description is None:
+                return name, None
+            other = judge.differences(request, description)
+            if other:
+                raise AirflowFailException(
+                    f"there is a training job {name} already, and its {', '.join(other)} is not "
+                    "this comparison's; delete the run's folder and start another run"
+                )
+            status = description["TrainingJobStatus"]
+            if status in ("InProgress", "Stopping"):
+                return name, description
+            if status == "Completed" and not self._was_used(name):
+                return name, description
+            if status == "Failed" and not cleared and _is_final(description):
+                raise self._failure(description)
         raise AirflowFailException(f"{MAX_ATTEMPTS} judge jobs {base}-N failed; look at their logs")
 
-    def _result(self, name: str) -> Any:
-        description = self.hook.describe_training_job(name)
+    def _describe(self, name: str) -> Any:
+        from botocore.exceptions import ClientError
+
+        try:
+            return self.hook.describe_training_job(name)
+        except ClientError as error:
+            if "not found" in str(error) or NOT_THERE in str(error):
+                return None
+            raise
+
+    def _was_used(self, name: str) -> bool:
+        """Whether the step after this one has begun to read the job: then this task succeeded."""
+        run = steps.open_run(self.run, aws(self.run["aws_conn_id"]))
+        return steps.is_summarized(run, self.config["candidate"], name)
+
+    def _failure(self, description: dict[str, Any]) -> Exception:
+        name, status = description["TrainingJobName"], description["TrainingJobStatus"]
+        reason = description.get("FailureReason") or description["SecondaryStatus"]
+        said = cloudwatch.tail(aws(self.aws_conn_id)("logs"), cloudwatch.TRAINING_JOBS, name)
+        message = _with_log(f"judge job {name} is {status}: {reason}", said)
+        return AirflowFailException(message) if _is_final(description) else JudgeJobError(message)
+
+    def _result(self, description: dict[str, Any]) -> Any:
+        name, arn = description["TrainingJobName"], description["TrainingJobArn"]
         self.log.info("Judge job %s is complete", name)
-        return {**self.config, "job_name": name, "job_arn": description["TrainingJobArn"]}
+        return {**self.config, "job_name": name, "job_arn": arn}
+
+
+def _is_final(description: dict[str, Any]) -> bool:
+    return str(description.get("FailureReason", "")).startswith(FINAL)
+
+
+def _was_cleared(context: Any) -> bool:
+    """Whether this is the first try since a person cleared the task, or the very first."""
+    ti = context.get("ti")
+    if ti is None:
+        return True
+    return bool(ti.try_number == ti.max_tries - ti.task.retries + 1)
+
+
+def _was_ended(ti: Any) -> bool:
+    """Whether a person has marked a task failed or successful; False if Airflow does not say."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    if ti is None:
+        return False
+    found = RuntimeTaskInstance.get_task_states(
+        dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+    )
+    return any(state in ("failed", "success") for state in found.get(ti.run_id, {}).values())
+
+
+def _until_endpoint_is_ready(operator: Any, name: str, seconds: int) -> SageMakerTrigger:
+    poll = operator.run["poll_seconds"]
+    return SageMakerTrigger(
+        job_name=name,
+        job_type="endpoint",
+        waiter_delay=poll,
+        waiter_max_attempts=seconds // poll,
+        aws_conn_id=operator.aws_conn_id,
+        botocore_config=operator.botocore_config,
+    )
+
+
+def _persist(context: Any, operator: Any, link: type[BaseAwsLink], **values: str) -> None:
+    meta = operator.hook.conn.meta
+    link.persist(
+        context=context,
+        operator=operator,
+        region_name=meta.region_name,
+        aws_partition=meta.partition,
+        **values,
+    )
+
+
+def _with_log(message: str, lines: Sequence[str]) -> str:
+    return "\n  ".join([f"{message}\nThe end of its log:", *lines]) if lines else message
 
 
 def _unless_there(create: Callable[..., Any], request: dict[str, Any]) -> None:
@@ -317,37 +459,20 @@ def _unless_gone(delete: Callable[..., Any], **request: str) -> None:
             raise
 
 
-def _delete_endpoint(client: Any, name: str, poll_seconds: int) -> None:
-    """Delete an endpoint, which AWS refuses while it is being created; wait until it is gone."""
+def _delete_endpoint(client: Any, name: str, poll_seconds: int) -> bool:
+    """Delete an endpoint and wait until it is gone; False if AWS refuses because it is created."""
     from botocore.exceptions import ClientError
-    from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-    def in_progress(error: BaseException) -> bool:
-        return isinstance(error, ClientError) and IN_PROGRESS in str(error)
-
-    for attempt in Retrying(
-        retry=retry_if_exception(in_progress),
-        wait=wait_fixed(poll_seconds),
-        stop=stop_after_delay(3600),
-        reraise=True,
-    ):
-        with attempt:
-            _unless_gone(client.delete_endpoint, EndpointName=name)
+    try:
+        _unless_gone(client.delete_endpoint, EndpointName=name)
+    except ClientError as error:
+        if not error.response["Error"]["Message"].startswith(IN_PROGRESS):
+            raise
+        status = client.describe_endpoint(EndpointName=name)["EndpointStatus"]
+        if status != "Deleting":
+            return False
+    delay = min(poll_seconds, 30)
     client.get_waiter("endpoint_deleted").wait(
-        EndpointName=name, WaiterConfig={"Delay": poll_seconds, "MaxAttempts": 3600 // poll_seconds}
+        EndpointName=name, WaiterConfig={"Delay": delay, "MaxAttempts": DELETION // delay}
     )
-
-
-def as_airflow_param(schema: dict[str, Any], default: Any) -> Param:
-    """Make a field of the trigger form; without a default it has to be filled in."""
-    return (
-        Param(**schema)
-        if default is None and "null" not in schema["type"]
-        else Param(default, **schema)
-    )
-
-
-@task
-def broken(message: str) -> None:
-    """Fail with what is wrong with an evaluation's file."""
-    raise AirflowFailException(message)
+    return True

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from logging import getLogger
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from include import account, judge, names, recipes, storage
+from include import account, judge, names, ownership, recipes, storage
 from include.config import BedrockModel, Model, RunConfig, SageMakerModel
 from include.config_files import resolve_config
 from include.errors import ConfigError, DeploymentError, GenerationError, ResultsError
@@ -88,8 +88,13 @@ class Run:
     def tags(self) -> list[dict[str, str]]:
         """AWS tags for everything that the run creates."""
         environment = self.config.environment
-        return names.tags(
-            environment.name, self.config.evaluation, self.folder.uri, environment.tags
+        return ownership.tags(
+            environment.name,
+            self.config.evaluation,
+            self.folder.uri,
+            self.record["dag_id"],
+            self.record["run_id"],
+            environment.tags,
         )
 
     def model(self, name: str) -> Model:
@@ -275,6 +280,7 @@ def write_judge_input(run: Run, candidate: str) -> JudgeJob:
     environment = run.config.environment
     request = judge.training_job(
         environment,
+        run.config.judge,
         recipe,
         name=names.resource_name(
             run.config.evaluation,
@@ -284,9 +290,8 @@ def write_judge_input(run: Run, candidate: str) -> JudgeJob:
             recipes.to_yaml(recipe),
             hashlib.sha256(body).hexdigest(),
         ),
-        instance_type=run.config.judge.instance_type,
         input_uri=input_uri,
-        recipe_uri=run.folder.at("recipe"),
+        recipe_uri=run.folder.at(RECIPE),
         output_uri=run.folder.at(f"judge/{candidate}"),
         max_runtime=judge.max_runtime_seconds(count, run.config.judge.max_runtime_minutes),
         tags=run.tags,
@@ -303,6 +308,7 @@ def summarize(run: Run, job: JudgeJob) -> str:
     pairs = list(run.folder.read_records(_pairs(candidate), Pair))
     output = None
     if job.get("job_name"):
+        mark_summarized(run, candidate, job["job_name"])
         output = judge_output.read(_archive(run.folder, candidate, job["job_name"]), pairs)
     comparison = winrate.compare(
         baseline=run.config.baseline.name,
@@ -335,6 +341,23 @@ def summarize(run: Run, job: JudgeJob) -> str:
             }
         ),
     )
+
+
+def mark_summarized(run: Run, candidate: str, job_name: str) -> None:
+    """Note that a judge job has been handed on, before anything of it is read."""
+    run.folder.write(_used(candidate, job_name), b"", "text/plain")
+
+
+def is_summarized(run: Run, candidate: str, job_name: str) -> bool:
+    """Whether `summarize` has begun to read a job: its judge task had succeeded by then.
+
+    So a judge task that runs again was cleared on purpose, and wants another job.
+    """
+    return bool(run.folder.names(_used(candidate, job_name)))
+
+
+def _used(candidate: str, job_name: str) -> str:
+    return f"judge/{candidate}/{job_name}/summarized"
 
 
 def _archive(folder: RunFolder, candidate: str, job_name: str) -> Any:

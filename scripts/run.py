@@ -41,7 +41,7 @@ def load(config: Path | None, environment: str | None, cwd: Path) -> dict[str, A
 def check_account(config: RunConfig) -> None:
     """Fail before anything is started if the environment's AWS is not there or not the one."""
     from include import account
-    from include.operators import aws
+    from include.tasks import aws
 
     client = aws(config.environment.aws_conn_id)
     account.check(client("sts", **account.QUICK), config.environment)
@@ -96,7 +96,7 @@ def copy_results(config: RunConfig, folder_uri: str, target: Path) -> dict[str, 
     from botocore.exceptions import ClientError
 
     from include import storage
-    from include.operators import aws
+    from include.tasks import aws
 
     folder = storage.RunFolder(aws(config.environment.aws_conn_id)("s3"), folder_uri)
     try:

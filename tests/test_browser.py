@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from local_copy import Copy
@@ -23,7 +24,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
 
 
 @pytest.fixture(scope="module")
-def page(copy: Copy) -> Iterator:
+def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -31,20 +32,26 @@ def page(copy: Copy) -> Iterator:
             executable_path=shutil.which("chromium"),
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.set_default_timeout(30_000)
-        file = copy.folder / "state/airflow/simple_auth_manager_passwords.json.generated"
-        ((name, password),) = json.loads(file.read_text()).items()
-        page.goto(f"http://localhost:{copy.airflow_port}/")
-        page.fill("input[name=username]", name)
-        page.fill("input[name=password]", password)
-        page.keyboard.press("Enter")
-        page.wait_for_url("**/")
-        yield page
+        yield browser
         browser.close()
 
 
-def test_the_run_shows_every_task_and_its_model(page, copy: Copy) -> None:
+@pytest.fixture(scope="module")
+def page(browser: Any, copy: Copy) -> Any:
+    """A page whose user has logged in."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(30_000)
+    file = copy.folder / "state/airflow/simple_auth_manager_passwords.json.generated"
+    ((name, password),) = json.loads(file.read_text()).items()
+    page.goto(f"http://localhost:{copy.airflow_port}/")
+    page.fill("input[name=username]", name)
+    page.fill("input[name=password]", password)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/")
+    return page
+
+
+def test_the_run_shows_every_task_and_its_model(page: Any, copy: Copy) -> None:
     run_id = copy.outcome.summary["run_id"]  # type: ignore[attr-defined]
     page.goto(f"http://localhost:{copy.airflow_port}/dags/nova_llm_judge/runs/{run_id}")
     page.get_by_text("15 Task Instances").wait_for()
@@ -54,20 +61,20 @@ def test_the_run_shows_every_task_and_its_model(page, copy: Copy) -> None:
     assert "Failed" not in text
 
 
-def test_the_form_starts_with_the_example(page, copy: Copy) -> None:
+def test_the_form_starts_with_the_example(page: Any, copy: Copy) -> None:
     page.goto(f"http://localhost:{copy.airflow_port}/dags/nova_llm_judge")
     page.get_by_role("button", name="Trigger").first.click()
     page.get_by_text("Run Parameters").wait_for()
     assert page.locator("input[value=qwen-vs-claude]").count() == 1
-    assert "include/samples/prompts.jsonl" in page.inner_text("body")
+    page.get_by_text("include/samples/prompts.jsonl").first.wait_for()  # its editor loads lazily
 
 
 @pytest.mark.parametrize("width", [360, 1200])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_report_fits_the_screen_and_needs_nothing_from_outside(
-    page, copy: Copy, width: int, scheme: str
+    browser: Any, copy: Copy, width: int, scheme: str
 ) -> None:
-    asked: list[str] = []
+    page, asked = browser.new_page(), []
     page.on("request", lambda request: asked.append(request.url))
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 900})

@@ -65,7 +65,11 @@ def parsed() -> dict[str, Any]:
 
 def test_the_files_parse_without_error(parsed: dict[str, Any]) -> None:
     assert parsed["errors"] == {}
-    assert set(parsed["dags"]) == {"nova_llm_judge", "nova_llm_judge__qwen-vs-claude"}
+    assert set(parsed["dags"]) == {
+        "nova_judge_janitor",
+        "nova_llm_judge",
+        "nova_llm_judge__qwen-vs-claude",
+    }
 
 
 def test_parsing_imports_nothing_heavy(parsed: dict[str, Any]) -> None:

@@ -1,20 +1,29 @@
 """Facts about the SageMaker operators: what a second try, a shortage and a failure do."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from sandbox_server import ROOT, Sandbox, running_sandbox
 
 from include import steps, storage
 from include.config_files import resolve_config
 from include.errors import JudgeJobError
-from include.operators import DeleteEndpointOperator, DeployEndpointOperator, NovaJudgeOperator
+from include.operators import (
+    ContainerLogLink,
+    DeleteEndpointOperator,
+    DeployEndpointOperator,
+    NovaJudgeOperator,
+    SageMakerJobLink,
+)
 from include.records import Prompt
 
 BUCKET = "s3://nova-judge-sandbox"
@@ -40,8 +49,14 @@ def aws(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
 
 
 @pytest.fixture
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    with running_sandbox(tmp_path, sandbox_delays="endpoint=600,job=600") as running:
+        yield connected(running, monkeypatch)
+
+
+@pytest.fixture
 def scarce(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    settings = {"sandbox_faults": "capacity=1", "sandbox_delays": "endpoint=0,delete=0"}
+    settings = {"sandbox_faults": "capacity=1", "sandbox_delays": "endpoint=1,delete=0"}
     with running_sandbox(tmp_path, **settings) as running:
         yield connected(running, monkeypatch)
 
@@ -64,7 +79,7 @@ def new_run(sandbox: Sandbox) -> dict[str, Any]:
     stored = {"config": config.model_dump(mode="json", by_alias=True), "digest": config.digest()}
     folder.write(storage.CONFIG, json.dumps(stored))
     folder.write_records(steps.PROMPTS, [Prompt("p1", "Why is the sky blue?")])
-    folder.write("recipe/recipe.yaml", (ROOT / "recipes/nova_micro_llm_judge.yaml").read_bytes())
+    folder.write(steps.RECIPE, (ROOT / "recipes/nova_micro_llm_judge.yaml").read_bytes())
     return {
         "uri": uri,
         "aws_conn_id": "aws_sandbox",
@@ -122,12 +137,15 @@ def test_a_deployment_is_deployed_once_tried_and_deleted_whole(aws: Sandbox) -> 
     delete.execute({})  # nothing to delete is fine
 
 
-def test_deletion_waits_for_an_endpoint_that_is_being_created(aws: Sandbox) -> None:
-    run = new_run(aws)
-    config = deployment(aws, run)
+def test_deletion_waits_without_a_worker_for_an_endpoint_that_is_being_created(
+    slow: Sandbox,
+) -> None:
+    run = new_run(slow)
+    config = deployment(slow, run)
     deferred(operator(DeployEndpointOperator, run, config))
-    operator(DeleteEndpointOperator, run, config).execute({})
-    assert names(aws, config["endpoint_name"]) == []
+    waiting = deferred(operator(DeleteEndpointOperator, run, config))
+    assert waiting.trigger.job_name == config["endpoint_name"]
+    assert waiting.method_name == "execute_again"
 
 
 def test_resources_carry_the_runs_tags(aws: Sandbox) -> None:
@@ -139,6 +157,7 @@ def test_resources_carry_the_runs_tags(aws: Sandbox) -> None:
     tags = {tag["Key"]: tag["Value"] for tag in sagemaker.list_tags(ResourceArn=arn)["Tags"]}
     assert tags["nova-judge:evaluation"] == "operators"
     assert tags["nova-judge:run"] == run["uri"]
+    wait_for(aws, config["endpoint_name"])
     operator(DeleteEndpointOperator, run, config).execute({})
 
 
@@ -146,18 +165,39 @@ def test_a_shortage_moves_on_to_the_next_instance_type_and_then_is_a_value(scarc
     run = new_run(scarce)
     config = deployment(scarce, run)
     task = operator(DeployEndpointOperator, run, config)
-    first = deferred(task)
-    assert first.kwargs == {"choice": 0}
+    assert deferred(task).kwargs == {"choice": 0}
+    until_failed(scarce, config["endpoint_name"])
     event = {"status": "failed", "job_name": config["endpoint_name"], "message": "Failed"}
     with pytest.raises(TaskDeferred) as second:
         task.execute_complete({}, event, choice=0)
     assert second.value.kwargs == {"choice": 1}
     used = scarce.client("sagemaker").describe_endpoint(EndpointName=config["endpoint_name"])
     assert used["EndpointConfigName"] == f"{config['endpoint_name']}-2"
+    until_failed(scarce, config["endpoint_name"])
     result = task.execute_complete({}, event, choice=1)
     assert "InsufficientInstanceCapacity" in result["error"]
     operator(DeleteEndpointOperator, run, config).execute({})
     assert names(scarce, config["endpoint_name"]) == []
+
+
+def until_failed(sandbox: Sandbox, endpoint: str) -> None:
+    describe = sandbox.client("sagemaker").describe_endpoint
+    end = time.monotonic() + 30
+    while describe(EndpointName=endpoint)["EndpointStatus"] != "Failed":
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_an_endpoint_that_failed_in_an_earlier_try_is_not_waited_for_again(aws: Sandbox) -> None:
+    run = new_run(aws)
+    config = deployment(aws, run)
+    container = config["requests"]["Model"]["PrimaryContainer"]
+    container["Environment"] = {**container["Environment"], "SANDBOX_FAIL": "out of memory"}
+    task = operator(DeployEndpointOperator, run, config)
+    deferred(task)
+    until_failed(aws, config["endpoint_name"])
+    assert "out of memory" in task.execute({})["error"]
+    operator(DeleteEndpointOperator, run, config).execute({})
 
 
 def test_a_model_without_an_endpoint_of_its_own_needs_nothing(aws: Sandbox) -> None:
@@ -176,11 +216,11 @@ def judge_job(aws: Sandbox, run: Any, body: bytes | None = None) -> Any:
 
     request = judge.training_job(
         opened.config.environment,
+        opened.config.judge,
         recipes.load("nova_micro_llm_judge"),
         name=f"job-{uuid4().hex[:12]}",
-        instance_type="ml.g5.12xlarge",
         input_uri=uri,
-        recipe_uri=folder.at("recipe"),
+        recipe_uri=folder.at(steps.RECIPE),
         output_uri=folder.at("judge/c"),
         max_runtime=3600,
         tags=opened.tags,
@@ -214,6 +254,28 @@ def test_a_second_try_attaches_to_the_running_and_to_the_completed_job(aws: Sand
     assert jobs(aws, base) == [f"{base}-1"]
 
 
+def test_a_task_that_had_succeeded_and_is_cleared_starts_another_job(aws: Sandbox) -> None:
+    run = new_run(aws)
+    config = judge_job(aws, run)
+    base = config["request"]["TrainingJobName"]
+    task = operator(NovaJudgeOperator, run, config)
+    deferred(task)
+    assert until_ended(aws, f"{base}-1") == "Completed"
+    opened = steps.open_run(run, aws.client)
+    steps.mark_summarized(opened, "c", f"{base}-1")
+    deferred(task)
+    assert jobs(aws, base) == [f"{base}-1", f"{base}-2"]
+
+
+def test_a_job_of_the_same_name_that_does_something_else_is_not_ours(aws: Sandbox) -> None:
+    run = new_run(aws)
+    config = judge_job(aws, run)
+    deferred(operator(NovaJudgeOperator, run, config))
+    config["request"]["HyperParameters"]["base_model"] = "nova-lite/prod"
+    with pytest.raises(AirflowFailException, match="HyperParameters is not this comparison's"):
+        operator(NovaJudgeOperator, run, config).execute({})
+
+
 def test_after_a_stopped_job_the_next_try_starts_another(aws: Sandbox) -> None:
     run = new_run(aws)
     config = judge_job(aws, run)
@@ -228,15 +290,91 @@ def test_after_a_stopped_job_the_next_try_starts_another(aws: Sandbox) -> None:
     assert jobs(aws, base) == [f"{base}-1", f"{base}-2"]
 
 
-def test_a_job_that_refused_its_input_is_not_paid_for_again(aws: Sandbox) -> None:
+def test_a_job_that_refused_its_input_is_paid_for_again_only_when_a_person_clears_it(
+    aws: Sandbox,
+) -> None:
     run = new_run(aws)
     config = judge_job(aws, run, b"not json")
     base = config["request"]["TrainingJobName"]
     task = operator(NovaJudgeOperator, run, config)
     deferred(task)
     assert until_ended(aws, f"{base}-1") == "Failed"
-    with pytest.raises(AirflowFailException, match="line 1 is not JSON"):
+    with pytest.raises(AirflowFailException, match="line 1 is not JSON") as failed:
         task.execute_complete({}, {"status": "failed", "job_name": f"{base}-1"})
+    assert "The end of its log" in str(failed.value)
+    with pytest.raises(AirflowFailException, match="line 1 is not JSON"):
+        task.execute(a_try(number=2, max_tries=2))
+    assert jobs(aws, base) == [f"{base}-1"]
+    with pytest.raises(TaskDeferred):
+        task.execute(a_try(number=3, max_tries=4))
+    assert jobs(aws, base) == [f"{base}-1", f"{base}-2"]
+
+
+def a_try(number: int, max_tries: int, retries: int = 2) -> dict[str, Any]:
+    """A context of a task with retries; clearing raises max_tries to the tries so far + retries."""
+    task = SimpleNamespace(retries=retries)
+    return {"ti": SimpleNamespace(try_number=number, max_tries=max_tries, task=task)}
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [("failed", "Stopped"), ("success", "Stopped"), (None, "InProgress"), ("queued", "InProgress")],
+)
+def test_a_waiting_job_is_stopped_when_a_person_ends_its_task_but_not_when_it_is_cleared(
+    slow: Sandbox, monkeypatch: pytest.MonkeyPatch, state: str | None, status: str
+) -> None:
+    run = new_run(slow)
+    config = judge_job(slow, run)
+    trigger = deferred(operator(NovaJudgeOperator, run, config)).trigger
+    trigger.task_instance = SimpleNamespace(dag_id="d", task_id="judge", run_id="r", map_index=0)
+    monkeypatch.setattr(
+        RuntimeTaskInstance, "get_task_states", lambda **of: {of["run_ids"][0]: {"judge_0": state}}
+    )
+    asyncio.run(trigger.on_kill())
+    name = f"{config['request']['TrainingJobName']}-1"
+    if status == "Stopped":
+        assert until_ended(slow, name) == "Stopped"
+    described = slow.client("sagemaker").describe_training_job(TrainingJobName=name)
+    assert described["TrainingJobStatus"] == status
+
+
+@pytest.mark.parametrize(("state", "stops"), [("failed", True), ("running", False)])
+def test_a_killed_worker_stops_the_job_only_if_a_person_ended_the_task(
+    slow: Sandbox, monkeypatch: pytest.MonkeyPatch, state: str, stops: bool
+) -> None:
+    run = new_run(slow)
+    config = judge_job(slow, run)
+    task = operator(NovaJudgeOperator, run, config)
+    ti = SimpleNamespace(dag_id="d", task_id="judge", run_id="r", map_index=0)
+    monkeypatch.setattr(
+        RuntimeTaskInstance, "get_task_states", lambda **of: {of["run_ids"][0]: {"judge_0": state}}
+    )
+    task.on_kill()  # before there is a job
+    with pytest.raises(TaskDeferred):
+        task.execute({"ti": vars_of_a_try(ti)})
+    task.on_kill()
+    name = f"{config['request']['TrainingJobName']}-1"
+    status = until_ended(slow, name) if stops else describe(slow, name)["TrainingJobStatus"]
+    assert status == ("Stopped" if stops else "InProgress")
+
+
+def vars_of_a_try(ti: SimpleNamespace) -> SimpleNamespace:
+    return SimpleNamespace(**vars(ti), **vars(a_try(1, 2)["ti"]))
+
+
+def describe(sandbox: Sandbox, name: str) -> Any:
+    return sandbox.client("sagemaker").describe_training_job(TrainingJobName=name)
+
+
+def test_links_lead_to_the_job_and_its_log() -> None:
+    where = {"region_name": "us-east-1", "aws_domain": "aws.amazon.com"}
+    job = SageMakerJobLink().format_link(**where, job_name="nj-x-1")
+    assert job == "https://console.aws.amazon.com/sagemaker/home?region=us-east-1#/jobs/nj-x-1"
+    group = "/aws/sagemaker/TrainingJobs"
+    log = ContainerLogLink().format_link(**where, group=group, stream="nj-x-1")
+    assert log.endswith(
+        "log-group/$252Faws$252Fsagemaker$252FTrainingJobs$3FlogStreamNameFilter$3Dnj-x-1"
+    )
 
 
 def test_nothing_to_judge_starts_no_job(aws: Sandbox) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from include import deploy, judge, names, recipes
-from include.config import Environment, SageMakerModel
+from include.config import Environment, Judge, SageMakerModel
 from include.errors import ConfigError
 
 CONTRACT = Path(__file__).parent.parent.parent / "shared" / "contract"
@@ -29,25 +29,22 @@ def environment(**changes: Any) -> Environment:
     return Environment.model_validate({**ENVIRONMENT, **changes})
 
 
-def job(where: Environment, **changes: Any) -> dict[str, Any]:
+def job(where: Environment, recipe: str = "nova_micro_llm_judge", **options: Any) -> dict[str, Any]:
     return judge.training_job(
         where,
-        recipes.load("nova_micro_llm_judge"),
-        **{
-            "name": "the-name",
-            "instance_type": "ml.g5.12xlarge",
-            "input_uri": "s3://b/llm_judge.jsonl",
-            "recipe_uri": "s3://b/recipe",
-            "output_uri": "s3://b/out",
-            "max_runtime": 3600,
-            "tags": [],
-            **changes,
-        },
+        Judge.model_validate(options),
+        recipes.load(recipe),
+        name="the-name",
+        input_uri="s3://b/llm_judge.jsonl",
+        recipe_uri="s3://b/recipe/recipe.yaml",
+        output_uri="s3://b/out",
+        max_runtime=3600,
+        tags=[{"Key": "project", "Value": "nova"}],
     )
 
 
-def ours_is_the_sdks(scenario: str, ours: dict[str, Any]) -> None:
-    file = CONTRACT / "create_training_job.sagemaker-2.257.7.json"
+def ours_is_the_sdks(sdk: str, scenario: str, ours: dict[str, Any]) -> None:
+    file = CONTRACT / f"create_training_job.sagemaker-{sdk}.json"
     theirs = json.loads(file.read_text())["scenarios"][scenario]["request"]
     # Names, URIs and the time limit are each run's own; tags are ours, always.
     for request in (ours, theirs):
@@ -60,24 +57,73 @@ def ours_is_the_sdks(scenario: str, ours: dict[str, Any]) -> None:
     assert ours == theirs
 
 
+V2, V3 = "2.257.7", "3.27.0"
+RUBRIC = "nova_2_lite_rubric_llm_judge"
+P5 = "ml.p5.48xlarge"
+
+
 @captured
 def test_the_judge_job_is_the_sdks() -> None:
-    ours_is_the_sdks("judge_with_train_channel", job(environment()))
+    ours_is_the_sdks(V2, "judge_with_train_channel", job(environment()))
 
 
 @captured
-def test_the_judge_job_in_a_vpc_is_the_sdks() -> None:
-    where = environment(vpc={"subnets": ["subnet-1"], "security_group_ids": ["sg-1"]})
-    file = CONTRACT / "create_training_job.sagemaker-2.257.7.json"
-    theirs = json.loads(file.read_text())["scenarios"]["judge_all_options"]["request"]
-    assert job(where)["VpcConfig"] == theirs["VpcConfig"]
+def test_the_rubric_judge_job_is_the_sdks() -> None:
+    ours = job(environment(), RUBRIC, instance_type=P5)
+    ours_is_the_sdks(V2, "rubric_with_train_channel", ours)
 
 
-def test_a_key_encrypts_output_and_volume() -> None:
-    key = "arn:aws:kms:us-east-1:123456789012:key/abc"
-    request = job(environment(kms_key_arn=key))
-    assert request["OutputDataConfig"]["KmsKeyId"] == key
-    assert request["ResourceConfig"]["VolumeKmsKeyId"] == key
+@captured
+def test_the_judge_job_with_every_option_is_the_sdks() -> None:
+    where = environment(
+        vpc={"subnets": ["subnet-1"], "security_group_ids": ["sg-1"]},
+        kms_key_arn="arn:aws:kms:us-east-1:123456789012:key/abc",
+        volume_kms_key_arn="alias/k",
+        encrypt_traffic=True,
+    )
+    ours_is_the_sdks(V2, "judge_all_options", job(where, volume_size_gb=100))
+
+
+@captured
+@pytest.mark.parametrize(
+    ("scenario", "recipe", "instance_type"),
+    [
+        ("judge_with_train_channel", "nova_micro_llm_judge", "ml.g5.12xlarge"),
+        ("rubric_with_train_channel", RUBRIC, P5),
+    ],
+)
+def test_the_judge_job_in_the_newer_form_is_the_newer_sdks(
+    scenario: str, recipe: str, instance_type: str
+) -> None:
+    ours = job(environment(), recipe, instance_type=instance_type, request_form="v3")
+    ours_is_the_sdks(V3, scenario, ours)
+
+
+def test_the_recipe_channel_is_a_folder_or_in_the_newer_form_the_file() -> None:
+    for form, uri in (("v2", "s3://b/recipe"), ("v3", "s3://b/recipe/recipe.yaml")):
+        channel = job(environment(), request_form=form)["InputDataConfig"][1]
+        assert channel["DataSource"]["S3DataSource"]["S3Uri"] == uri
+
+
+def test_a_job_may_wait_for_capacity() -> None:
+    stopping = job(environment(), max_pending_minutes=60)["StoppingCondition"]
+    assert stopping == {"MaxRuntimeInSeconds": 3600, "MaxPendingTimeInSeconds": 3600}
+
+
+def test_a_key_for_the_output_encrypts_no_volume() -> None:
+    request = job(environment(kms_key_arn="arn:aws:kms:us-east-1:123456789012:key/abc"))
+    assert request["OutputDataConfig"]["KmsKeyId"].endswith("key/abc")
+    assert "VolumeKmsKeyId" not in request["ResourceConfig"]
+
+
+def test_a_job_is_known_again_by_what_it_does_not_by_aws_defaults() -> None:
+    request = job(environment())
+    description = json.loads(json.dumps(request))
+    description["OutputDataConfig"] |= {"KmsKeyId": "", "CompressionType": "GZIP"}
+    description["InputDataConfig"][0] |= {"CompressionType": "None", "RecordWrapperType": "None"}
+    assert judge.differences(request, description) == []
+    description["HyperParameters"]["base_model"] = "nova-lite/prod"
+    assert judge.differences(request, description) == ["HyperParameters"]
 
 
 def test_the_judges_image_is_known_by_region_and_can_be_given() -> None:

@@ -1,0 +1,209 @@
+"""Whose is this on AWS? Tags for what a run creates; what outlived its run is deleted or stopped.
+
+Only the standard library and a client that is passed in: the same file is the janitor's part in
+Airflow and, where Airflow itself is dead, a Lambda function (infra/janitor.yaml).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+PREFIX = "nj-"
+"""How every name on AWS begins that the project makes."""
+
+ENVIRONMENT = "nova-judge:environment"
+EVALUATION = "nova-judge:evaluation"
+RUN = "nova-judge:run"
+DAG_ID = "nova-judge:dag-id"
+RUN_ID = "nova-judge:run-id"
+
+MAX_AGE = timedelta(hours=26)
+"""What is older and belongs to no run that is known has outlived it: a judge job has 24 hours."""
+
+Kind = Literal["endpoint", "endpoint config", "model", "training job"]
+
+RunState = Callable[[str, str], Literal["active", "ended"] | None]
+"""Whether a run still goes on, by DAG id and run id; None if this Airflow does not know it."""
+
+
+def tags(
+    environment: str,
+    evaluation: str,
+    run_uri: str,
+    dag_id: str,
+    run_id: str,
+    own: Mapping[str, str],
+) -> list[dict[str, str]]:
+    """Return AWS tags that say which run a resource belongs to, the environment's own first."""
+    ours = {
+        ENVIRONMENT: environment,
+        EVALUATION: evaluation,
+        RUN: run_uri,
+        DAG_ID: dag_id,
+        RUN_ID: run_id,
+    }
+    return [{"Key": key, "Value": _value(value)} for key, value in {**own, **ours}.items()]
+
+
+def _value(text: str) -> str:
+    """Write `~`, which run ids may hold and tags may not, in another way; AWS takes 256."""
+    return text.replace("=", "=3D").replace("~", "=7E")[:256]
+
+
+def _text(value: str) -> str:
+    return value.replace("=7E", "~").replace("=3D", "=")
+
+
+@dataclass(frozen=True)
+class Resource:
+    """Something on AWS that costs money, or will when it is forgotten."""
+
+    kind: Kind
+    name: str
+    status: str | None
+    created: datetime
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def run(self) -> tuple[str, str]:
+        """DAG id and run id of the run that created it."""
+        return _text(self.tags.get(DAG_ID, "")), _text(self.tags.get(RUN_ID, ""))
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What was done about one resource, and why."""
+
+    resource: Resource
+    reason: str
+    done: str
+    """`deleted`, `stopped`, `would be deleted`, or what AWS said instead."""
+
+    def __str__(self) -> str:
+        """Return one line for a log."""
+        return f"{self.resource.kind} {self.resource.name}: {self.done} ({self.reason})"
+
+
+def clean(
+    sagemaker: Any,
+    *,
+    run_state: RunState,
+    output_uri: str = "s3://",
+    max_age: timedelta = MAX_AGE,
+    dry_run: bool = False,
+    now: datetime | None = None,
+) -> list[Removal]:
+    """Delete or stop what outlived its run.
+
+    Endpoints go before their configs and models, so one pass takes a whole deployment down. What
+    AWS refuses (an endpoint that is being created) is said, and tried again by the next pass.
+
+    Args:
+        sagemaker: boto3's client.
+        run_state: Asks Airflow for a run.
+        output_uri: Only runs that write below it: another Airflow's are not ours to judge.
+        max_age: When to give up on a resource whose run nobody knows.
+        dry_run: Say what would be done.
+        now: For tests.
+    """
+    now = now or datetime.now(UTC)
+    removals = []
+    for resource in owned(sagemaker):
+        if not f"{_text(resource.tags.get(RUN, ''))}/".startswith(f"{output_uri.rstrip('/')}/"):
+            continue
+        reason = outlived(resource, run_state, max_age, now)
+        if reason:
+            done = _would(resource) if dry_run else _remove(sagemaker, resource)
+            removals.append(Removal(resource, reason, done))
+    return removals
+
+
+def outlived(
+    resource: Resource, run_state: RunState, max_age: timedelta, now: datetime
+) -> str | None:
+    """Say why a resource should be gone; None while its run may still need it."""
+    dag_id, run_id = resource.run
+    state = run_state(dag_id, run_id) if dag_id and run_id else None
+    if state == "ended":
+        return f"run {run_id} of {dag_id} has ended"
+    if state is None and now - resource.created > max_age:
+        hours = (now - resource.created) / timedelta(hours=1)
+        return f"its run {run_id or '(untagged)'} is not known here, and it is {hours:.0f} h old"
+    return None
+
+
+def owned(sagemaker: Any) -> Iterator[Resource]:
+    """Yield what carries our tags: endpoints, their configs and models, running training jobs."""
+    yield from _listed(sagemaker, "endpoint", "list_endpoints", "Endpoint", "Endpoints")
+    yield from _listed(
+        sagemaker, "endpoint config", "list_endpoint_configs", "EndpointConfig", "EndpointConfigs"
+    )
+    yield from _listed(sagemaker, "model", "list_models", "Model", "Models")
+    yield from _listed(
+        sagemaker,
+        "training job",
+        "list_training_jobs",
+        "TrainingJob",
+        "TrainingJobSummaries",
+        StatusEquals="InProgress",
+    )
+
+
+def _listed(
+    sagemaker: Any, kind: Kind, operation: str, prefix: str, key: str, **filters: str
+) -> Iterator[Resource]:
+    pages = sagemaker.get_paginator(operation).paginate(NameContains=PREFIX, **filters)
+    for entry in [entry for page in pages for entry in page[key]]:
+        listed = sagemaker.list_tags(ResourceArn=entry[f"{prefix}Arn"])["Tags"]
+        found = {tag["Key"]: tag["Value"] for tag in listed}
+        if RUN in found:
+            yield Resource(
+                kind,
+                entry[f"{prefix}Name"],
+                entry.get(f"{prefix}Status"),
+                entry["CreationTime"],
+                found,
+            )
+
+
+def _remove(sagemaker: Any, resource: Resource) -> str:
+    name = resource.name
+    calls: dict[str, Callable[[], Any]] = {
+        "endpoint": lambda: sagemaker.delete_endpoint(EndpointName=name),
+        "endpoint config": lambda: sagemaker.delete_endpoint_config(EndpointConfigName=name),
+        "model": lambda: sagemaker.delete_model(ModelName=name),
+        "training job": lambda: sagemaker.stop_training_job(TrainingJobName=name),
+    }
+    if resource.status == "Deleting":
+        return "is being deleted"
+    try:
+        calls[resource.kind]()
+    except sagemaker.exceptions.ClientError as error:
+        return f"not yet: {error.response['Error']['Message']}"
+    return "stopped" if resource.kind == "training job" else "deleted"
+
+
+def _would(resource: Resource) -> str:
+    return "would be stopped" if resource.kind == "training job" else "would be deleted"
+
+
+def handler(event: Any, context: Any) -> list[str]:
+    """Run as a Lambda function: whatever is older than MAX_AGE_HOURS goes, whoever's run it was.
+
+    Environment: MAX_AGE_HOURS (default 26), DRY_RUN (`true` to only say it).
+    """
+    import boto3
+
+    removals = clean(
+        boto3.client("sagemaker"),
+        run_state=lambda dag_id, run_id: None,
+        max_age=timedelta(hours=float(os.environ.get("MAX_AGE_HOURS", "26"))),
+        dry_run=os.environ.get("DRY_RUN", "").lower() == "true",
+    )
+    lines = [str(removal) for removal in removals]
+    print("\n".join(lines) or "nothing has outlived its run")  # noqa: T201 - a Lambda's log
+    return lines

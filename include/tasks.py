@@ -1,0 +1,120 @@
+"""Steps as Airflow tasks: a run's record in from XCom, the opened run on to the step."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Literal
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from airflow.sdk import Connection, Param, task
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
+
+from include import account, ownership, steps
+from include.config_files import load_environment
+from include.errors import GenerationError, JudgeError
+from include.steps import RunRecord
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """Fail at once, without a traceback, on what a person has to correct; let the rest retry."""
+    try:
+        yield
+    except GenerationError:
+        raise
+    except JudgeError as error:
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from None
+
+
+def aws(aws_conn_id: str) -> steps.Client:
+    """Return a function that makes boto3 clients of an Airflow connection."""
+
+    def client(service: str, **config: Any) -> Any:
+        from botocore.config import Config
+
+        hook = AwsBaseHook(aws_conn_id, client_type=service, config=Config(**config))
+        return hook.get_conn()
+
+    return client
+
+
+def step(work: Callable[..., Any], **options: Any) -> Any:
+    """Make a task of a function in `steps`: the run's record in, the opened run for the work."""
+
+    @task(task_id=work.__name__, doc_md=work.__doc__, multiple_outputs=False, **options)
+    @functools.wraps(work)
+    def execute(run: RunRecord, *args: Any, **kwargs: Any) -> Any:
+        with readable_errors():
+            return work(steps.open_run(run, aws(run["aws_conn_id"])), *args, **kwargs)
+
+    return execute
+
+
+@task(multiple_outputs=True, doc_md=steps.resolve.__doc__)
+def resolve(evaluation: dict[str, Any] | None = None, **context: Any) -> dict[str, Any]:
+    """Turn the run's conf into a checked, complete config in a new run folder."""
+    dag_run, params = context["dag_run"], dict(context["params"])
+    # Given conf stands alone in the general DAG: half of it from the form's example would surprise.
+    conf = {**(evaluation or {}), **(dag_run.conf or {})} or params
+    with readable_errors():
+        record = steps.resolve(
+            conf,
+            dag_id=dag_run.dag_id,
+            run_id=dag_run.run_id,
+            started_at=(dag_run.start_date or dag_run.run_after).isoformat(),
+            connect=aws,
+        )
+    return dict(record)
+
+
+@task
+def clean(environment: str, **context: Any) -> list[str]:
+    """Delete or stop what outlived its run in one environment; say what was done."""
+    ti, params = context["ti"], context["params"]
+    with readable_errors():
+        where = load_environment(environment)
+        try:
+            Connection.get(where.aws_conn_id)
+        except AirflowNotFoundException:
+            return [f"skipped: this Airflow has no connection {where.aws_conn_id}"]
+        client = aws(where.aws_conn_id)
+        account.check(client("sts", **account.QUICK), where)
+        removals = ownership.clean(
+            client("sagemaker"),
+            run_state=functools.cache(lambda dag_id, run_id: _run_state(ti, dag_id, run_id)),
+            output_uri=where.output_s3_uri,
+            max_age=timedelta(hours=params["max_age_hours"]),
+            dry_run=params["dry_run"],
+        )
+    lines = [str(removal) for removal in removals]
+    print("\n".join(lines) or "Nothing has outlived its run")  # noqa: T201 - the task's log
+    return lines
+
+
+def _run_state(ti: Any, dag_id: str, run_id: str) -> Literal["active", "ended"] | None:
+    """Ask for a run's state by counting: unlike asking for it, an unknown run is no error."""
+
+    def is_in(*states: str) -> bool:
+        return bool(ti.get_dr_count(dag_id=dag_id, run_ids=[run_id], states=list(states)))
+
+    if is_in("queued", "running"):
+        return "active"
+    return "ended" if is_in("success", "failed") else None
+
+
+def as_airflow_param(schema: dict[str, Any], default: Any) -> Param:
+    """Make a field of the trigger form; without a default it has to be filled in."""
+    return (
+        Param(**schema)
+        if default is None and "null" not in schema["type"]
+        else Param(default, **schema)
+    )
+
+
+@task
+def broken(message: str) -> None:
+    """Fail with what is wrong with an evaluation's file."""
+    raise AirflowFailException(message)

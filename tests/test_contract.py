@@ -1,0 +1,196 @@
+"""Facts about what the real SageMaker SDKs send, and that we send the same, field by field."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from contract import sdk
+from contract.cases import (
+    ENDPOINTS,
+    INPUT,
+    JOBS,
+    OUTPUT,
+    TAGS,
+    V2_CANNOT,
+    Endpoint,
+    Job,
+    Json,
+)
+from contract.sdk import BUCKET, ROLE, V2, V3
+from sandbox_server import Sandbox, running_sandbox
+
+from include import deploy, judge, recipes
+from include.config import Environment, Judge, SageMakerModel
+
+pytestmark = pytest.mark.slow
+
+CONTRACT = Path(__file__).parent.parent.parent / "shared" / "contract"
+ABSENT = "(absent)"
+QUICK = "endpoint=0.2,delete=0.2,job=0.3"
+PAIR = {"prompt": "What is the tide?", "response_A": "Water.", "response_B": "The sea's rhythm."}
+
+
+def leaves(tree: Any, path: str = "") -> dict[str, Any]:
+    """Flatten a request: `ResourceConfig.InstanceType` to its value, for every leaf."""
+    if isinstance(tree, dict) and tree:
+        parts = [leaves(v, f"{path}.{k}" if path else k) for k, v in tree.items()]
+    elif isinstance(tree, list) and tree:
+        parts = [leaves(v, f"{path}[{i}]") for i, v in enumerate(tree)]
+    else:
+        return {path: tree}
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def differences(ours: Json, theirs: Json) -> dict[str, tuple[Any, Any]]:
+    """Return every leaf that is not the same on both sides, with both values."""
+    mine, yours = leaves(ours), leaves(theirs)
+    pairs = {p: (mine.get(p, ABSENT), yours.get(p, ABSENT)) for p in sorted({*mine, *yours})}
+    # 0 is not False, and 1 is not 1.0: AWS takes them for different types.
+    return {p: (a, b) for p, (a, b) in pairs.items() if (type(a), a) != (type(b), b)}
+
+
+def arrived(sandbox: Sandbox, operation: str, key: str, name: str) -> Json:
+    """Return the body of the one request of an operation whose `key` is `name`."""
+    kinds = {"CreateTrainingJob": "training_jobs", "CreateModel": "models"}
+    kinds |= {"CreateEndpointConfig": "endpoint_configs", "CreateEndpoint": "endpoints"}
+    folder = sandbox.state / "sagemaker" / kinds[operation]
+    found = [json.loads(file.read_bytes())["request"] for file in folder.glob("*.json")]
+    (only,) = [body for body in found if body[key] == name]
+    return only
+
+
+class Driven:
+    """What the SDKs sent; each SDK does all its cases at once, when the first is asked for."""
+
+    def __init__(self, sandbox: Sandbox, home: Path) -> None:
+        self.sandbox, self._home = sandbox, home
+        self._outcomes: dict[str, dict[str, dict[str, str]]] = {}
+
+    def name(self, case: Job | Endpoint) -> str:
+        """Return how the SDK named the job or endpoint of a case."""
+        if case.sdk not in self._outcomes:
+            cases = [*JOBS, *ENDPOINTS]
+            scenarios = {each.key: each.scenario() for each in cases if each.sdk == case.sdk}
+            self._outcomes[case.sdk] = sdk.drive(case.sdk, self.sandbox, scenarios, self._home)
+        outcome = self._outcomes[case.sdk][case.key]
+        assert "error" not in outcome, outcome["error"]
+        return outcome["name"]
+
+    def job(self, case: Job) -> Json:
+        return arrived(self.sandbox, "CreateTrainingJob", "TrainingJobName", self.name(case))
+
+    def endpoint(self, case: Endpoint) -> Json:
+        name = self.name(case)
+        asked = {"CreateModel": "ModelName", "CreateEndpointConfig": "EndpointConfigName"}
+        asked |= {"CreateEndpoint": "EndpointName"}
+        return {op: arrived(self.sandbox, op, key, name) for op, key in asked.items()}
+
+
+@pytest.fixture(scope="module")
+def driven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
+    with running_sandbox(tmp_path_factory.mktemp("contract"), sandbox_delays=QUICK) as sandbox:
+        body = f"{json.dumps(PAIR)}\n"
+        sandbox.client("s3").put_object(Bucket=BUCKET, Key=INPUT.split("/", 3)[3], Body=body)
+        yield Driven(sandbox, tmp_path_factory.mktemp("home"))
+
+
+def environment(changes: Json) -> Environment:
+    return Environment.model_validate(
+        {
+            "name": "sandbox",
+            "account_id": "000000000000",
+            "region": "us-east-1",
+            "execution_role_arn": ROLE,
+            "output_s3_uri": f"s3://{BUCKET}/nova",
+            **changes,
+        }
+    )
+
+
+def our_job(case: Job, theirs: Json) -> Json:
+    """Build our request for the names, the recipe's address and the time limit that they chose."""
+    options = Judge.model_validate(case.judge())
+    limit = theirs["StoppingCondition"]["MaxRuntimeInSeconds"]
+    if options.max_runtime_minutes:
+        limit = judge.max_runtime_seconds(1, options.max_runtime_minutes)
+    return judge.training_job(
+        environment(case.environment()),
+        options,
+        recipes.load(options.recipe, options.overrides),
+        name=theirs["TrainingJobName"],
+        input_uri=INPUT,
+        recipe_uri=recipe_uri(case, theirs),
+        output_uri=OUTPUT,
+        max_runtime=limit,
+        tags=TAGS if "tags" in case.options else [],
+    )
+
+
+def recipe_uri(case: Job, theirs: Json) -> str:
+    (channel,) = [c for c in theirs["InputDataConfig"] if c["ChannelName"] == "recipe"]
+    uri: str = channel["DataSource"]["S3DataSource"]["S3Uri"]
+    file = theirs["HyperParameters"]["sagemaker_recipe_local_path"].rpartition("/")[2]
+    return f"{uri}/{file}" if case.sdk == V2 else uri
+
+
+def our_endpoint(case: Endpoint) -> Json:
+    model = SageMakerModel.model_validate(
+        {"name": "qwen", "provider": "sagemaker", "schema": "inputs", "deploy": case.deploy}
+    )
+    requests = deploy.requests(environment(case.environment), model, name=case.key, tags=TAGS)
+    created = {"EndpointName": case.key, "EndpointConfigName": case.key, "Tags": requests["Tags"]}
+    (config,) = requests["EndpointConfigs"]
+    return {
+        "CreateModel": requests["Model"],
+        "CreateEndpointConfig": config,
+        "CreateEndpoint": created,
+    }
+
+
+def known(case: Job) -> dict[str, tuple[Any, Any]]:
+    """Return the differences that have a reason."""
+    found: dict[str, tuple[Any, Any]] = {}
+    if "tags" not in case.options:
+        found["Tags"] = ([], ABSENT)  # our runs always have tags
+    if case.channel == "InputData":
+        # The SDK repeats AlgorithmSpecification.TrainingInputMode for a plain S3 URI.
+        found["InputDataConfig[0].InputMode"] = (ABSENT, "File")
+    if case.sdk == V2:
+        for option in case.options:
+            alone = V2_CANNOT.get(option, {})
+            found |= {path: (value, ABSENT) for path, value in alone.items()}
+    return found
+
+
+@pytest.mark.parametrize("case", JOBS, ids=lambda case: case.key)
+def test_the_judge_job_is_the_sdks(driven: Driven, case: Job) -> None:
+    theirs = driven.job(case)
+    assert differences(our_job(case, theirs), theirs) == known(case)
+
+
+@pytest.mark.parametrize("case", JOBS, ids=lambda case: case.key)
+def test_the_sdk_uploads_the_recipe_that_we_upload(driven: Driven, case: Job) -> None:
+    uri = recipe_uri(case, driven.job(case))
+    bucket, key = uri.removeprefix("s3://").split("/", 1)
+    body = driven.sandbox.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    options = Judge.model_validate(case.judge())
+    ours = recipes.to_yaml(recipes.load(options.recipe, options.overrides))
+    assert yaml.safe_load(body) == yaml.safe_load(ours)
+
+
+@pytest.mark.parametrize("case", ENDPOINTS, ids=lambda case: case.key)
+def test_the_endpoint_is_the_sdks(driven: Driven, case: Endpoint) -> None:
+    theirs = driven.endpoint(case)
+    alone = {path: (ABSENT, value) for path, value in case.theirs_alone.items()}
+    assert differences(our_endpoint(case), theirs) == alone
+
+
+@pytest.mark.parametrize("version", [V2, V3])
+def test_the_sdk_follows_a_job_to_its_end(driven: Driven, version: str) -> None:
+    (case,) = [c for c in JOBS if c.sdk == version and c.wait]
+    name = driven.name(case)
+    job = driven.sandbox.client("sagemaker").describe_training_job(TrainingJobName=name)
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")

@@ -1,0 +1,137 @@
+"""Facts about what outlived its run: seen by tag, removed by the run's state or by age."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sandbox_server import Sandbox, running_sandbox
+
+from include import names, ownership
+
+ROLE = "arn:aws:iam::000000000000:role/nova-judge-execution"
+OUTPUT = "s3://bucket/nova"
+LATER = datetime.now(UTC) + timedelta(hours=27)
+
+
+@pytest.fixture
+def aws(tmp_path: Path) -> Iterator[Sandbox]:
+    with running_sandbox(tmp_path, sandbox_delays="endpoint=0,delete=0,job=600") as running:
+        yield running
+
+
+def tags(run_id: str, output: str = OUTPUT) -> list[dict[str, str]]:
+    return ownership.tags("prod", "e", f"{output}/e/{run_id}", "dag", run_id, {"team": "search"})
+
+
+def deployed(aws: Sandbox, run_id: str, **more: str) -> str:
+    """Create a model with config and endpoint; return their name."""
+    sagemaker, name = aws.client("sagemaker"), names.resource_name("e", "m", run_id)
+    owner = tags(run_id, **more)
+    sagemaker.create_model(
+        ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer={"Image": "i"}, Tags=owner
+    )
+    variant = {"VariantName": "v", "ModelName": name, "InstanceType": "ml.g5.2xlarge"}
+    sagemaker.create_endpoint_config(
+        EndpointConfigName=name,
+        ProductionVariants=[{**variant, "InitialInstanceCount": 1}],
+        Tags=owner,
+    )
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name, Tags=owner)
+    return name
+
+
+def clean(aws: Sandbox, state: str | None, **options: Any) -> list[str]:
+    options.setdefault("output_uri", OUTPUT)
+    removals = ownership.clean(
+        aws.client("sagemaker"), run_state=lambda dag_id, run_id: state, **options
+    )
+    return [f"{removal.resource.kind}: {removal.done}" for removal in removals]
+
+
+WHOLE = ["endpoint: deleted", "endpoint config: deleted", "model: deleted"]
+
+
+def test_what_an_ended_run_left_is_deleted_in_one_pass(aws: Sandbox) -> None:
+    deployed(aws, "manual__2026-11-24T06:00:00+00:00")
+    assert clean(aws, "ended") == WHOLE
+    assert clean(aws, "ended") == []
+
+
+def test_what_a_running_run_uses_is_left_alone_however_old(aws: Sandbox) -> None:
+    deployed(aws, "r")
+    assert clean(aws, "active", now=LATER) == []
+
+
+def test_what_belongs_to_no_known_run_goes_by_age(aws: Sandbox) -> None:
+    deployed(aws, "r")
+    assert clean(aws, None) == []
+    assert clean(aws, None, now=LATER) == WHOLE
+
+
+def test_a_dry_run_only_says_what_it_would_do(aws: Sandbox) -> None:
+    deployed(aws, "r")
+    would = ["endpoint: would be deleted", "endpoint config: would be deleted"]
+    assert clean(aws, "ended", dry_run=True) == [*would, "model: would be deleted"]
+    assert clean(aws, "ended") == WHOLE
+
+
+def test_what_another_airflow_writes_elsewhere_is_not_ours_to_judge(aws: Sandbox) -> None:
+    deployed(aws, "r", output="s3://bucket/nova-of-others")
+    assert clean(aws, "ended") == []
+    assert clean(aws, "ended", output_uri="s3://bucket/nova-of-others/") == WHOLE
+
+
+def test_what_carries_no_tag_of_ours_is_not_touched(aws: Sandbox) -> None:
+    aws.client("sagemaker").create_model(
+        ModelName="nj-not-ours", ExecutionRoleArn=ROLE, PrimaryContainer={"Image": "i"}
+    )
+    assert clean(aws, None, now=LATER) == []
+
+
+def test_a_running_judge_job_is_stopped_once(aws: Sandbox) -> None:
+    sagemaker = aws.client("sagemaker")
+    sagemaker.create_training_job(
+        TrainingJobName="nj-job-1",
+        RoleArn=ROLE,
+        AlgorithmSpecification={"TrainingImage": "i", "TrainingInputMode": "File"},
+        OutputDataConfig={"S3OutputPath": OUTPUT},
+        ResourceConfig={
+            "InstanceType": "ml.g5.12xlarge",
+            "InstanceCount": 1,
+            "VolumeSizeInGB": 30,
+        },
+        StoppingCondition={"MaxRuntimeInSeconds": 3600},
+        Tags=tags("r"),
+    )
+    assert clean(aws, "ended") == ["training job: stopped"]
+    assert clean(aws, "ended") == []
+
+
+def test_what_aws_refuses_is_said_and_tried_again(tmp_path: Path) -> None:
+    with running_sandbox(tmp_path, sandbox_delays="endpoint=600") as aws:
+        deployed(aws, "r")
+        first, *_ = clean(aws, "ended")
+        assert first.startswith("endpoint: not yet: Cannot update in-progress endpoint")
+
+
+@pytest.mark.parametrize("run_id", ["a~b", "a=7Eb", "manual__2026-11-24T06:00:00+00:00"])
+def test_a_tag_gives_back_the_run_id(aws: Sandbox, run_id: str) -> None:
+    deployed(aws, run_id)
+    (endpoint, *_) = ownership.owned(aws.client("sagemaker"))
+    assert endpoint.run == ("dag", run_id)
+
+
+def test_the_lambda_goes_by_age_alone(aws: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AWS_ENDPOINT_URL": aws.url,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    deployed(aws, "r")
+    assert ownership.handler({}, None) == []
+    monkeypatch.setenv("MAX_AGE_HOURS", "0")
+    assert len(ownership.handler({}, None)) == 3
