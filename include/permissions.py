@@ -1,0 +1,318 @@
+"""A run's role and caller in, findings about what IAM lets them do out (IAM policy simulator)."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from include.config import BedrockModel, Environment, RunConfig, SageMakerModel
+from include.findings import UNCHECKED, Finding, Level, attempt, code
+from include.storage import split_uri
+
+SERVICE = "sagemaker.amazonaws.com"
+
+REPOSITORY = re.compile(
+    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com[a-z.]*/(?P<name>[^:@]+)"
+)
+
+READ, WRITE, LIST = "s3:GetObject", "s3:PutObject", "s3:ListBucket"
+IMAGE = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
+LOGS = ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents")
+NETWORK = (
+    "ec2:CreateNetworkInterface",
+    "ec2:CreateNetworkInterfacePermission",
+    "ec2:DeleteNetworkInterface",
+    "ec2:DescribeDhcpOptions",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeVpcs",
+)
+JOB_CALLS = ("CreateTrainingJob", "DescribeTrainingJob", "StopTrainingJob", "AddTags", "ListTags")
+ENDPOINT_CALLS = tuple(
+    f"{verb}{what}"
+    for verb in ("Create", "Describe", "Delete")
+    for what in ("Model", "EndpointConfig", "Endpoint")
+)
+LISTED = ("Models", "EndpointConfigs", "Endpoints", "TrainingJobs")
+
+
+@dataclass(frozen=True)
+class Need:
+    """Actions that somebody needs on a resource."""
+
+    purpose: str
+    """What for; also the end of the policy's name in a fix."""
+    actions: Sequence[str]
+    resource: str
+    without: Level = "refused"
+    """What it means if they are missing."""
+    passed_to: str | None = None
+    """Value of the condition key iam:PassedToService."""
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """The policy that grants it."""
+        granted: dict[str, Any] = {"Effect": "Allow", "Action": list(self.actions)}
+        granted["Resource"] = self.resource
+        if self.passed_to:
+            granted["Condition"] = {"StringEquals": {"iam:PassedToService": self.passed_to}}
+        return {"Version": "2012-10-17", "Statement": [granted]}
+
+
+def check(config: RunConfig, iam: Any, sts: Any, s3: Any, image: str | None) -> list[Finding]:
+    """Ask IAM whether the execution role and the caller may do what a run needs.
+
+    Args:
+        config: The run.
+        iam: boto3's client.
+        sts: boto3's client, for who the caller is.
+        s3: boto3's client, for whether the bucket has a policy of its own.
+        image: The judge's container.
+
+    Returns:
+        One finding for the trust and one for each purpose of role and caller.
+    """
+    environment = config.environment
+    role = environment.execution_role_arn
+    trust = trusted(iam, environment)
+    findings = list(trust)
+    if not any(finding.level == "refused" for finding in trust):
+        bucket_policy = _has_policy(s3, split_uri(environment.output_s3_uri)[0])
+        findings += simulate(iam, "role", role, role_needs(config, image), bucket_policy)
+    findings += attempt("caller", "sts:GetCallerIdentity", lambda: _caller(config, iam, sts))
+    return findings
+
+
+def trusted(iam: Any, environment: Environment) -> list[Finding]:
+    """Look whether the execution role is there and SageMaker may assume it (IAM: GetRole)."""
+    arn = environment.execution_role_arn
+    name, account = arn.rsplit("/", 1)[-1], arn.split(":")[4]
+    if account != environment.account_id:
+        message = f"{arn} is in account {account}, the environment in {environment.account_id}"
+        return [Finding("refused", "role", message, "correct execution_role_arn")]
+
+    def look() -> list[Finding]:
+        try:
+            role = iam.get_role(RoleName=name)["Role"]
+        except iam.exceptions.NoSuchEntityException:
+            return [_no_role(name)]
+        policy = role.get("AssumeRolePolicyDocument") or {}
+        if any(_lets_assume(statement) for statement in _statements(policy)):
+            return [Finding("ok", "role", f"{name} exists, and SageMaker may assume it")]
+        wanted = {**policy, "Statement": [*_statements(policy), *trust_policy()["Statement"]]}
+        command = (
+            f"aws iam update-assume-role-policy --role-name {name} --policy-document "
+            + shlex.quote(json.dumps(wanted))
+        )
+        fix = f"let {SERVICE} assume it"
+        return [Finding("refused", "role", f"SageMaker may not assume {name}", fix, command)]
+
+    return attempt("role", "iam:GetRole", look)
+
+
+def trust_policy() -> dict[str, Any]:
+    """Return the trust policy of an execution role."""
+    allowed = {"Effect": "Allow", "Principal": {"Service": SERVICE}, "Action": "sts:AssumeRole"}
+    return {"Version": "2012-10-17", "Statement": [allowed]}
+
+
+def role_needs(config: RunConfig, image: str | None) -> list[Need]:
+    """Return what endpoints and judge jobs do under the execution role."""
+    environment = config.environment
+    needs = [*_storage(environment.output_s3_uri), *_encryption(environment)]
+    for model in config.models:
+        if isinstance(model, SageMakerModel) and model.deploy and model.deploy.model_data:
+            bucket, key = split_uri(model.deploy.model_data)
+            needs.append(Need(f"archive of {model.name}", [READ], f"arn:aws:s3:::{bucket}/{key}"))
+    needs.append(Need("registry", ["ecr:GetAuthorizationToken"], "*"))
+    if found := REPOSITORY.match(image or ""):
+        arn = f"arn:aws:ecr:{found['region']}:{found['account']}:repository/{found['name']}"
+        needs.append(Need("image of the judge", IMAGE, arn))
+    groups = f"arn:aws:logs:{environment.region}:{environment.account_id}:log-group"
+    needs.append(Need("logs", LOGS, f"{groups}:/aws/sagemaker/*", "warning"))
+    if environment.vpc:
+        needs.append(Need("network", NETWORK, "*"))
+    return needs
+
+
+def caller_needs(config: RunConfig) -> list[Need]:
+    """Return what Airflow itself does on AWS."""
+    environment = config.environment
+    region, account = environment.region, environment.account_id
+    role = environment.execution_role_arn
+    jobs = [f"sagemaker:{call}" for call in JOB_CALLS]
+    ours = f"arn:aws:sagemaker:{region}:{account}"
+    needs = [
+        *_storage(environment.output_s3_uri),
+        Need("judge jobs", jobs, f"{ours}:training-job/nj-*"),
+        Need("passing the role", ["iam:PassRole"], role, passed_to=SERVICE),
+    ]
+    deployed = [m for m in config.models if isinstance(m, SageMakerModel)]
+    if any(model.deploy for model in deployed):
+        for kind in ("Model", "EndpointConfig", "Endpoint"):
+            calls = [f"sagemaker:{call}" for call in ENDPOINT_CALLS if call.endswith(kind)]
+            path = {"EndpointConfig": "endpoint-config"}.get(kind, kind.lower())
+            needs.append(Need(f"{path}s", calls, f"{ours}:{path}/nj-*"))
+    if deployed:
+        needs.append(Need("asking endpoints", ["sagemaker:InvokeEndpoint"], f"{ours}:endpoint/*"))
+    for model in config.models:
+        if isinstance(model, BedrockModel):
+            needs.append(Need(f"asking {model.name}", ["bedrock:InvokeModel"], "*"))
+    lists = [f"sagemaker:List{what}" for what in LISTED]
+    needs.append(Need("cleaning up", lists, "*", "warning"))
+    logs = ["logs:DescribeLogStreams", "logs:GetLogEvents"]
+    groups = f"arn:aws:logs:{region}:{account}:log-group:/aws/sagemaker/*"
+    return [*needs, Need("reading logs", logs, groups, "warning")]
+
+
+def simulate(
+    iam: Any, who: str, arn: str, needs: Sequence[Need], bucket_policy: bool = False
+) -> list[Finding]:
+    """Ask for each need whether it is met (IAM: SimulatePrincipalPolicy).
+
+    Args:
+        iam: boto3's client.
+        who: `role` or `caller`, for the findings.
+        arn: The role or user.
+        needs: What it needs.
+        bucket_policy: Whether the bucket has a policy of its own, which IAM does not simulate for
+            roles: then a missing permission on S3 is a warning.
+    """
+    findings: list[Finding] = []
+    for need in needs:
+
+        def look(need: Need = need) -> list[Finding]:
+            return [_finding(who, arn, need, _decisions(iam, arn, need), bucket_policy)]
+
+        found = attempt(who, "iam:SimulatePrincipalPolicy", look)
+        findings += found
+        if found[0].message.startswith(UNCHECKED):
+            break  # the next one would say the same
+    return findings
+
+
+def _decisions(iam: Any, arn: str, need: Need) -> list[dict[str, Any]]:
+    request: dict[str, Any] = {
+        "PolicySourceArn": arn,
+        "ActionNames": list(need.actions),
+        "ResourceArns": [need.resource],
+    }
+    if need.passed_to:
+        request["ContextEntries"] = [
+            {
+                "ContextKeyName": "iam:PassedToService",
+                "ContextKeyValues": [need.passed_to],
+                "ContextKeyType": "string",
+            }
+        ]
+    pages = iam.get_paginator("simulate_principal_policy").paginate(**request)
+    return [result for page in pages for result in page["EvaluationResults"]]
+
+
+def _finding(
+    who: str, arn: str, need: Need, decisions: list[dict[str, Any]], bucket_policy: bool
+) -> Finding:
+    name = arn.rsplit("/", 1)[-1]
+    denied = [each for each in decisions if each["EvalDecision"] != "allowed"]
+    if not denied:
+        return Finding("ok", who, f"{name}: {need.purpose}")
+    actions = ", ".join(each["EvalActionName"] for each in denied)
+    message = f"{name} may not {actions} on {need.resource} ({need.purpose})"
+    unsure = not any(each["EvalDecision"] == "explicitDeny" for each in denied)
+    if unsure and any(each.get("MissingContextValues") for each in denied):
+        keys = sorted({key for each in denied for key in each.get("MissingContextValues", [])})
+        message += f", unless the policy's condition on {', '.join(keys)} holds"
+        return Finding("warning", who, message)
+    if unsure and bucket_policy and need.purpose.startswith("storage"):
+        message += ", unless the bucket's own policy says so, which cannot be simulated"
+        return Finding("warning", who, message)
+    fix = f"allow {name} {actions}"
+    if not unsure:
+        return Finding(need.without, who, message, f"{fix}: a policy denies it explicitly")
+    kind = "user" if ":user/" in arn else "role"
+    label = re.sub(r"[^A-Za-z0-9]+", "-", need.purpose)
+    command = (
+        f"aws iam put-{kind}-policy --{kind}-name {name} --policy-name nova-judge-{label} "
+        f"--policy-document {shlex.quote(json.dumps(need.policy))}"
+    )
+    return Finding(need.without, who, message, fix, command)
+
+
+def _caller(config: RunConfig, iam: Any, sts: Any) -> list[Finding]:
+    arn = str(sts.get_caller_identity()["Arn"])
+    kind, _, rest = arn.split(":", 5)[5].partition("/")
+    if kind == "root":
+        message = "this is the account's root user, who may do everything"
+        return [Finding("warning", "caller", message, "run Airflow under a role of its own")]
+    if kind == "assumed-role":
+        arn = _role_arn(iam, rest.split("/")[0], config.environment.account_id)
+    return simulate(iam, "caller", arn, caller_needs(config))
+
+
+def _role_arn(iam: Any, name: str, account: str) -> str:
+    """Return a role's ARN; its path is not in the identity that STS names."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return str(iam.get_role(RoleName=name)["Role"]["Arn"])
+    except ClientError:
+        return f"arn:aws:iam::{account}:role/{name}"
+
+
+def _storage(uri: str) -> list[Need]:
+    bucket, prefix = split_uri(uri)
+    objects = f"arn:aws:s3:::{bucket}/{prefix}/*" if prefix else f"arn:aws:s3:::{bucket}/*"
+    return [
+        Need("storage", [READ, WRITE], objects),
+        Need("storage list", [LIST], f"arn:aws:s3:::{bucket}"),
+    ]
+
+
+def _encryption(environment: Environment) -> list[Need]:
+    volume = getattr(environment, "volume_kms_key_arn", None)
+    output = environment.kms_key_arn
+    needs = []
+    if output:
+        needs.append(Need("output key", ["kms:GenerateDataKey", "kms:Decrypt"], output))
+    if volume:
+        needs.append(Need("volume key", ["kms:CreateGrant", "kms:DescribeKey"], volume))
+    return needs
+
+
+def _no_role(name: str) -> Finding:
+    command = (
+        f"aws iam create-role --role-name {name} --assume-role-policy-document "
+        + shlex.quote(json.dumps(trust_policy()))
+    )
+    return Finding("refused", "role", f"there is no role {name}", "create it", command)
+
+
+def _statements(policy: dict[str, Any]) -> list[dict[str, Any]]:
+    statements = policy.get("Statement", [])
+    return [statements] if isinstance(statements, dict) else list(statements)
+
+
+def _lets_assume(statement: dict[str, Any]) -> bool:
+    principal, actions = statement.get("Principal", {}), statement.get("Action", [])
+    services = principal.get("Service", []) if isinstance(principal, dict) else principal
+    services = [services] if isinstance(services, str) else services
+    actions = [actions] if isinstance(actions, str) else actions
+    return (
+        statement.get("Effect") == "Allow"
+        and bool({SERVICE, "*"} & set(services))
+        and bool({"sts:AssumeRole", "sts:*", "*"} & set(actions))
+    )
+
+
+def _has_policy(s3: Any, bucket: str) -> bool:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        return bool(s3.get_bucket_policy(Bucket=bucket)["Policy"])
+    except (BotoCoreError, ClientError) as error:
+        return code(error) != "NoSuchBucketPolicy"

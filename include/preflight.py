@@ -1,0 +1,216 @@
+"""A resolved config and the way to AWS in, everything out that would stop the run.
+
+All of it reads only. What AWS does not let us look at is a warning: it may be fine all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from include import judge_table, permissions, quotas, recipes
+from include.config import ENDED, BedrockModel, Environment, RunConfig, SageMakerModel
+from include.findings import Finding, attempt, code, refusals
+from include.recipes import Recipe
+from include.storage import split_uri
+
+__all__ = ["Finding", "check", "refusals"]
+
+Client = Callable[..., Any]
+"""Makes a boto3 client: service name, then botocore config options."""
+
+QUICK = {
+    "connect_timeout": 5,
+    "read_timeout": 15,
+    "retries": {"mode": "standard", "total_max_attempts": 4},
+}
+
+PROFILE_REGIONS = ("us", "us-gov", "eu", "apac", "jp", "au", "ca", "global")
+"""What inference profiles put before the id of the model that they lead to."""
+
+UNKNOWN = ("ResourceNotFoundException", "ValidationException")
+
+
+def check(config: RunConfig, client: Client, recipe: Recipe | None = None) -> list[Finding]:
+    """Look at everything that a run needs before it costs money.
+
+    Args:
+        config: The run, resolved.
+        client: Makes boto3 clients for the environment's connection.
+        recipe: The judge's recipe as it will be sent; default: the project's own of that name.
+
+    Returns:
+        Findings of all levels, in the order of a run. An error of AWS is a finding, too.
+    """
+    environment = config.environment
+    recipe = recipe or recipes.load(config.judge.recipe, config.judge.overrides)
+    image = environment.judge_image_uri or judge_table.image_uri(environment.region)
+
+    def service(name: str) -> Any:
+        return client(name, **QUICK)
+
+    s3 = service("s3")
+    return [
+        *judge(config, recipe),
+        *volumes(config),
+        *bucket(environment, s3),
+        *permissions.check(config, service("iam"), service("sts"), s3, image),
+        *quotas.check(config, service("service-quotas"), int(recipe["run"].get("replicas") or 1)),
+        *models(config, service("bedrock")),
+    ]
+
+
+def judge(config: RunConfig, recipe: Recipe) -> list[Finding]:
+    """Compare the judge with the table of what AWS offers."""
+    environment, instance_type = config.environment, config.judge.instance_type
+    model_type = str(recipe["run"]["model_type"])
+    problems = judge_table.check(
+        model_type,
+        str(recipe["evaluation"]["task"]),
+        instance_type,
+        environment.region,
+        environment.judge_image_uri,
+    )
+    fix = f"or correct the table: ${judge_table.VARIABLE}"
+    if problems:
+        return [Finding("refused", "judge", problem, fix) for problem in problems]
+    where = f"{model_type} on {instance_type} in {environment.region}"
+    as_of = judge_table.table().as_of
+    return [Finding("ok", "judge", f"{where}: offered as of {as_of}")]
+
+
+def volumes(config: RunConfig) -> list[Finding]:
+    """Look for instance types whose own disks a KMS key cannot encrypt.
+
+    CreateTrainingJob refuses `VolumeKmsKeyId` for them; for CreateEndpointConfig AWS's pages
+    disagree whether `KmsKeyId` is refused or has no effect.
+    """
+    if not getattr(config.environment, "volume_kms_key_arn", None):
+        return []
+    findings = []
+    if judge_table.has_local_storage(config.judge.instance_type):
+        message = (
+            f"{config.judge.instance_type} has disks of its own, which the instance encrypts; "
+            "AWS refuses volume_kms_key_arn for it"
+        )
+        fix = "set volume_kms_key_arn to null; kms_key_arn still encrypts the output"
+        findings.append(Finding("refused", "volume key", message, fix))
+    for model in config.models:
+        if isinstance(model, SageMakerModel) and model.deploy:
+            local = list(filter(judge_table.has_local_storage, model.deploy.instance_types))
+            if local:
+                message = (
+                    f"{model.name}: {', '.join(local)} has disks of its own, which the instance "
+                    "encrypts; volume_kms_key_arn does not reach them, and AWS may refuse it"
+                )
+                findings.append(Finding("warning", "volume key", message))
+    return findings
+
+
+def bucket(environment: Environment, s3: Any) -> list[Finding]:
+    """Look whether the bucket is there and in the environment's region (S3: HeadBucket)."""
+    from botocore.exceptions import ClientError
+
+    name, region = split_uri(environment.output_s3_uri)[0], environment.region
+    create = f"aws s3 mb s3://{name} --region {region}"
+
+    def look() -> list[Finding]:
+        try:
+            headers = s3.head_bucket(Bucket=name)["ResponseMetadata"]["HTTPHeaders"]
+        except ClientError as error:
+            if code(error) in ("404", "NoSuchBucket"):
+                message = f"there is no bucket {name}"
+                return [Finding("refused", "bucket", message, "create it", create)]
+            headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+            if code(error) not in ("301", "400", "403") or "x-amz-bucket-region" not in headers:
+                raise
+            if code(error) == "403":
+                message = f"{name} is there, but we may not look into it: it may be another's"
+                fix = "allow s3:ListBucket on it, or choose another name"
+                return [Finding("refused", "bucket", message, fix)]
+        found = headers.get("x-amz-bucket-region") or _location(s3, name)
+        if found != region:
+            message = f"{name} is in {found}, the environment in {region}"
+            fix = f"use a bucket in {region}: SageMaker reads and writes in its own region only"
+            return [Finding("refused", "bucket", message, fix)]
+        return [Finding("ok", "bucket", f"{name} is in {region}")]
+
+    return attempt("bucket", "s3:ListBucket", look)
+
+
+def _location(s3: Any, name: str) -> str:
+    location = s3.get_bucket_location(Bucket=name)["LocationConstraint"]
+    return {None: "us-east-1", "": "us-east-1", "EU": "eu-west-1"}.get(location) or str(location)
+
+
+def models(config: RunConfig, bedrock: Any) -> list[Finding]:
+    """Ask Bedrock whether its models of the run still live (Bedrock: GetFoundationModel)."""
+    return [
+        finding
+        for model in config.models
+        if isinstance(model, BedrockModel)
+        for finding in _model(model, bedrock, config.environment.region)
+    ]
+
+
+def _model(model: BedrockModel, bedrock: Any, region: str) -> list[Finding]:
+    from botocore.exceptions import ClientError
+
+    foundation = foundation_model(model.model_id)
+    what = f"model {model.name}"
+    if foundation is None:
+        message = f"{model.model_id} is of the account's own making; its life is not looked at"
+        return [Finding("warning", what, message)]
+
+    def look() -> list[Finding]:
+        try:
+            details = bedrock.get_foundation_model(modelIdentifier=foundation)["modelDetails"]
+        except ClientError as error:
+            if code(error) not in UNKNOWN:
+                raise
+            message = f"Bedrock has no {foundation} in {region}: {_message(error)}"
+            return [Finding("refused", what, message, _successor(foundation))]
+        return [_lifecycle(what, model.model_id, details.get("modelLifecycle") or {})]
+
+    return attempt(what, "bedrock:GetFoundationModel", look)
+
+
+def foundation_model(model_id: str) -> str | None:
+    """Return the id of the foundation model behind a model's id, profile or ARN; None if unclear.
+
+    Example:
+        >>> foundation_model("us.anthropic.claude-sonnet-4-6")
+        'anthropic.claude-sonnet-4-6'
+        >>> foundation_model("arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-micro-v1:0")
+        'amazon.nova-micro-v1:0'
+    """
+    if model_id.startswith("arn:"):
+        kind, _, model_id = model_id.split(":", 5)[5].partition("/")
+        if kind not in ("foundation-model", "inference-profile"):
+            return None
+    prefix, _, rest = model_id.partition(".")
+    return rest if prefix in PROFILE_REGIONS else model_id
+
+
+def _lifecycle(what: str, model_id: str, lifecycle: dict[str, Any]) -> Finding:
+    end, fix = lifecycle.get("endOfLifeTime"), _successor(model_id)
+    if end and end <= datetime.now(UTC):
+        message = f"{model_id} reached its end of life on {end:%Y-%m-%d}"
+        return Finding("refused", what, message, fix)
+    if lifecycle.get("status") == "LEGACY":
+        until = f" and ends on {end:%Y-%m-%d}" if end else ""
+        message = f"{model_id} is legacy{until}; accounts that did not use it lately are refused"
+        return Finding("warning", what, message, fix)
+    return Finding("ok", what, f"{model_id} is {str(lifecycle.get('status', 'there')).lower()}")
+
+
+def _successor(model_id: str) -> str:
+    for part, date, successor in ENDED:
+        if part in model_id:
+            return f"it ended on {date}; use {successor}"
+    return "choose one that `aws bedrock list-foundation-models` names as ACTIVE"
+
+
+def _message(error: Any) -> str:
+    return str(error.response["Error"].get("Message", ""))

@@ -1,0 +1,100 @@
+"""Instance types of a run in, findings about SageMaker's quotas for them out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from include.config import RunConfig, SageMakerModel
+from include.findings import Finding, attempt
+
+LISTS = ("list_service_quotas", "list_aws_default_service_quotas")
+"""Applied values first; Service Quotas leaves out of them what nobody ever changed."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Instances that a run wants at once."""
+
+    quota: str
+    """The quota's name, as Service Quotas spells it."""
+    least: int
+    """With fewer the run cannot succeed."""
+    most: int
+    """With fewer, parts of it have to wait or fail and be tried again."""
+
+
+def needs(config: RunConfig, instances_per_job: int) -> list[Need]:
+    """Return what a run needs: its endpoints at once, its judge jobs one by one or together.
+
+    An instance type that comes into play only when AWS has no capacity for another is wanted, not
+    needed.
+    """
+    deployed = [m.deploy for m in config.models if isinstance(m, SageMakerModel) and m.deploy]
+    first = Counter(deploy.instance_types[0] for deploy in deployed)
+    later = {each for deploy in deployed for each in deploy.instance_types[1:]}
+    endpoints = [Need(f"{each} for endpoint usage", n, n) for each, n in first.items()]
+    fallbacks = [Need(f"{each} for endpoint usage", 0, 1) for each in sorted(later - set(first))]
+    jobs = Need(
+        f"{config.judge.instance_type} for training job usage",
+        instances_per_job,
+        instances_per_job * len(config.candidates),
+    )
+    return [*endpoints, *fallbacks, jobs]
+
+
+def check(config: RunConfig, client: Any, instances_per_job: int = 1) -> list[Finding]:
+    """Compare quotas with what a run needs (Service Quotas: ListServiceQuotas).
+
+    Args:
+        config: The run.
+        client: boto3's client for `service-quotas`.
+        instances_per_job: `run.replicas` of the judge's recipe.
+    """
+    wanted = needs(config, instances_per_job)
+    region = config.environment.region
+
+    def look() -> list[Finding]:
+        found = find(client, {need.quota for need in wanted})
+        return [_finding(need, found.get(need.quota), region) for need in wanted]
+
+    return attempt("quotas", "servicequotas:ListServiceQuotas", look)
+
+
+def find(client: Any, names: set[str]) -> dict[str, dict[str, Any]]:
+    """Return SageMaker's quotas of these names; those that AWS does not list are missing."""
+    found: dict[str, dict[str, Any]] = {}
+    for operation in LISTS:
+        for page in client.get_paginator(operation).paginate(
+            ServiceCode="sagemaker", PaginationConfig={"PageSize": 100}
+        ):
+            listed = {quota["QuotaName"]: quota for quota in page["Quotas"]}
+            found = {name: listed[name] for name in names & set(listed)} | found
+            if len(found) == len(names):
+                return found
+    return found
+
+
+def _finding(need: Need, quota: dict[str, Any] | None, region: str) -> Finding:
+    if quota is None:
+        message = f"Service Quotas does not list {need.quota!r} in {region}"
+        return Finding("warning", "quota", message, "check the instance type's spelling")
+    value = int(quota["Value"])
+    said = f"{need.quota} is {value}"
+    if value >= need.most:
+        return Finding("ok", "quota", said)
+    page = f"https://{region}.console.aws.amazon.com/servicequotas/home/services/sagemaker/quotas"
+    request = (
+        "aws service-quotas request-service-quota-increase --service-code sagemaker "
+        f"--quota-code {quota['QuotaCode']} --desired-value {need.most} --region {region}"
+    )
+    fix = f"request {need.most} at {page}/{quota['QuotaCode']}"
+    if value < need.least:
+        return Finding("refused", "quota", f"{said}, the run needs {need.least}", fix, request)
+    if not need.least:
+        message = f"{said}: the run cannot go there when another type has no capacity"
+        return Finding("warning", "quota", message, fix, request)
+    pool = f"or let fewer judge jobs run at once (Airflow pool nova_judge, {value} slots)"
+    message = f"{said}, judge jobs at once may want {need.most}"
+    return Finding("warning", "quota", message, f"{fix}; {pool}", request)

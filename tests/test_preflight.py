@@ -1,0 +1,487 @@
+"""Facts about the look at an account before a run costs money."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import yaml
+from botocore.config import Config
+from botocore.stub import ANY, Stubber
+from sandbox_server import SESSION, Sandbox
+
+from include import findings, judge_table, permissions, preflight, quotas, recipes
+from include.config import Environment, RunConfig
+from include.config_files import resolve_config
+from include.errors import ConfigError
+from include.findings import Finding
+
+MICRO = "amazon.nova-micro-v1:0:128k"
+QWEN = {
+    "name": "qwen",
+    "provider": "sagemaker",
+    "deploy": {
+        "model_id": "Qwen/Qwen2.5-1.5B-Instruct",
+        "image_uri": "tgi",
+        "instance_types": ["ml.g5.2xlarge", "ml.g5.4xlarge"],
+    },
+}
+CONF = {
+    "evaluation": "preflight",
+    "environment": "sandbox",
+    "dataset": {"source": "x.jsonl"},
+    "baseline": QWEN,
+    "candidates": ["claude"],
+}
+
+
+def config(environment: dict[str, Any] | None = None, **conf: Any) -> RunConfig:
+    resolved = resolve_config({**CONF, **conf}, environ={})
+    changed = {**resolved.environment.model_dump(), **(environment or {})}
+    return resolved.model_copy(update={"environment": Environment.model_validate(changed)})
+
+
+def stubbed(service: str, answers: Callable[[Stubber], None]) -> Any:
+    client = SESSION.client(service)
+    stubber = Stubber(client)
+    answers(stubber)
+    stubber.activate()
+    return client
+
+
+def levels(found: list[Finding]) -> list[str]:
+    return [finding.level for finding in found]
+
+
+def quota(name: str, value: float) -> dict[str, Any]:
+    return {"QuotaName": name, "QuotaCode": f"L-{len(name)}", "Value": value}
+
+
+def test_the_sandbox_refuses_nothing_to_its_own_environment(sandbox: Sandbox) -> None:
+    found = preflight.check(config(), sandbox.client)
+    assert preflight.refusals(found) == ""
+    looked_at = {finding.what for finding in found if finding.level == "ok"}
+    assert {"judge", "bucket", "role", "model claude"} <= looked_at
+
+
+def test_a_dead_address_is_a_warning_and_no_traceback() -> None:
+    def nowhere(service: str, **_: Any) -> Any:
+        once = Config(retries={"total_max_attempts": 1})
+        return SESSION.client(service, endpoint_url="http://127.0.0.1:9", config=once)
+
+    found = preflight.check(config(), nowhere)
+    assert "refused" not in levels(found)
+    assert sum("cannot be checked" in finding.message for finding in found) >= 4
+
+
+# The table
+
+
+def test_every_recipe_that_the_project_carries_is_in_the_table_as_it_is() -> None:
+    known = {judge.recipe: judge for judge in judge_table.table().judges}
+    assert set(known) == set(recipes.names())
+    for name, judge in known.items():
+        recipe = recipes.load(name)
+        assert recipe["run"]["model_type"] == judge.model_type
+        assert recipe["evaluation"]["task"] == judge.task
+
+
+def test_an_instance_type_that_the_judge_does_not_run_on_is_refused_with_the_nearest() -> None:
+    (problem,) = judge_table.check(MICRO, "llm_judge", "ml.g5.2xlarge", "us-east-1")
+    assert problem.startswith(f"{MICRO} does not run on ml.g5.2xlarge; as of 2026-06-23 there is")
+    assert "ml.g5.12xlarge" in problem
+
+
+def test_a_task_of_another_model_is_refused_with_its_recipe() -> None:
+    (problem,) = judge_table.check(MICRO, "rubric_llm_judge", "ml.p5.48xlarge", "us-east-1")
+    assert "has no task rubric_llm_judge" in problem
+    assert "nova_2_lite_rubric_llm_judge" in problem
+
+
+def test_an_unknown_model_a_region_without_image_and_an_image_elsewhere_are_refused() -> None:
+    assert "amazon.nova-micro-v1:0:128k" in judge_table.check("nova", "x", "y", "us-east-1")[0]
+    (nowhere,) = judge_table.check(MICRO, "llm_judge", "ml.g5.12xlarge", "eu-central-1")
+    assert "us-east-1, us-west-2, not in eu-central-1" in nowhere
+    image = judge_table.image_uri("us-east-1")
+    (elsewhere,) = judge_table.check(MICRO, "llm_judge", "ml.g5.12xlarge", "us-west-2", image)
+    assert "takes images of us-west-2 only; use 176779409107.dkr" in elsewhere
+
+
+def test_an_image_of_ones_own_does_in_any_region() -> None:
+    image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/nova:1"
+    assert judge_table.check(MICRO, "llm_judge", "ml.g5.12xlarge", "eu-central-1", image) == []
+    assert judge_table.image_uri("eu-central-1") is None
+
+
+def test_a_table_of_ones_own_replaces_the_projects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = yaml.safe_load(judge_table.FILE.read_text())
+    table["image"]["accounts"]["eu-west-2"] = "470633809225"
+    file = tmp_path / "table.yaml"
+    file.write_text(yaml.safe_dump(table))
+    monkeypatch.setenv("NOVA_JUDGE_TABLE", str(file))
+    assert judge_table.image_uri("eu-west-2") == (
+        "470633809225.dkr.ecr.eu-west-2.amazonaws.com/nova-evaluation-repo:SM-TJ-Eval-V2-latest"
+    )
+
+
+@pytest.mark.parametrize(("text", "said"), [("judges: []", "judges"), ("a: [", "cannot be read")])
+def test_a_broken_table_names_file_and_key(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / f"{uuid4()}.yaml"
+    file.write_text(f"as_of: 2026-06-23\nimage: {{repository: a, tag: b, accounts: {{}}}}\n{text}")
+    monkeypatch.setenv("NOVA_JUDGE_TABLE", str(file))
+    with pytest.raises(ConfigError, match=said) as caught:
+        judge_table.table()
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("instance_type", "local"),
+    [
+        ("ml.g4dn.xlarge", True),
+        ("ml.g5.12xlarge", True),
+        ("ml.g6e.4xlarge", True),
+        ("ml.p3dn.24xlarge", True),
+        ("ml.p4d.24xlarge", True),
+        ("ml.p4de.24xlarge", True),
+        ("ml.p5.48xlarge", True),
+        ("ml.p6-b200.48xlarge", True),
+        ("ml.m6gd.large", True),
+        ("ml.p3.8xlarge", False),
+        ("ml.m5.large", False),
+        ("ml.c7i-flex.large", False),
+        ("ml.inf2.xlarge", False),
+    ],
+)
+def test_instance_types_with_disks_of_their_own_are_known(instance_type: str, local: bool) -> None:
+    assert judge_table.has_local_storage(instance_type) is local
+
+
+def test_a_volume_key_is_refused_for_a_judge_with_disks_of_its_own() -> None:
+    key = {"volume_kms_key_arn": "arn:aws:kms:us-east-1:000000000000:key/1"}
+    judge, model = preflight.volumes(config(key))
+    assert (judge.level, model.level) == ("refused", "warning")
+    assert "ml.g5.12xlarge" in judge.message
+    assert "ml.g5.2xlarge, ml.g5.4xlarge" in model.message
+    assert preflight.volumes(config()) == []
+
+
+# Bucket
+
+
+def test_a_missing_bucket_is_refused_with_the_command_that_makes_it(sandbox: Sandbox) -> None:
+    name = f"missing-{uuid4().hex[:8]}"
+    where = config({"output_s3_uri": f"s3://{name}/x"}).environment
+    (found,) = preflight.bucket(where, sandbox.client("s3"))
+    assert (found.level, found.command) == (
+        "refused",
+        f"aws s3 mb s3://{name} --region us-east-1",
+    )
+
+
+def test_a_bucket_in_another_region_is_refused(sandbox: Sandbox) -> None:
+    name = f"far-{uuid4().hex[:8]}"
+    elsewhere = {"LocationConstraint": "eu-west-1"}
+    sandbox.client("s3").create_bucket(Bucket=name, CreateBucketConfiguration=elsewhere)
+    (found,) = preflight.bucket(
+        config({"output_s3_uri": f"s3://{name}"}).environment, sandbox.client("s3")
+    )
+    assert found.level == "refused"
+    assert "is in eu-west-1, the environment in us-east-1" in found.message
+
+
+def test_somebody_elses_bucket_is_refused() -> None:
+    headers = {"HTTPHeaders": {"x-amz-bucket-region": "us-east-1"}}
+    s3 = stubbed(
+        "s3",
+        lambda stub: stub.add_client_error(
+            "head_bucket", "403", "Forbidden", 403, response_meta=headers
+        ),
+    )
+    (found,) = preflight.bucket(config().environment, s3)
+    assert found.level == "refused"
+    assert "may be another's" in found.message
+
+
+# Role and caller
+
+
+def iam_role(sandbox: Sandbox, trust: dict[str, Any]) -> str:
+    name = f"role-{uuid4().hex[:8]}"
+    created = sandbox.client("iam").create_role(
+        RoleName=name, AssumeRolePolicyDocument=json.dumps(trust)
+    )
+    return str(created["Role"]["Arn"])
+
+
+def trusted(sandbox: Sandbox, arn: str) -> Finding:
+    environment = config({"execution_role_arn": arn}).environment
+    (found,) = permissions.trusted(sandbox.client("iam"), environment)
+    return found
+
+
+def test_a_role_that_sagemaker_may_assume_is_fine(sandbox: Sandbox) -> None:
+    assert trusted(sandbox, iam_role(sandbox, permissions.trust_policy())).level == "ok"
+
+
+def test_a_role_for_another_service_is_refused_and_the_fix_keeps_its_trust(
+    sandbox: Sandbox,
+) -> None:
+    lambdas = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}}
+    statement = {**lambdas, "Action": "sts:AssumeRole"}
+    arn = iam_role(sandbox, {"Version": "2012-10-17", "Statement": [statement]})
+    found = trusted(sandbox, arn)
+    assert found.level == "refused"
+    assert found.command and "lambda.amazonaws.com" in found.command
+    assert "sagemaker.amazonaws.com" in found.command
+
+
+def test_a_missing_role_and_one_of_another_account_are_refused(sandbox: Sandbox) -> None:
+    missing = trusted(sandbox, "arn:aws:iam::000000000000:role/nobody")
+    assert missing.level == "refused"
+    assert missing.command and missing.command.startswith("aws iam create-role --role-name nobody")
+    assert trusted(sandbox, "arn:aws:iam::999999999999:role/theirs").level == "refused"
+
+
+def decision(action: str, said: str, **more: Any) -> dict[str, Any]:
+    return {"EvalActionName": action, "EvalDecision": said, **more}
+
+
+def simulated(need: permissions.Need, *decisions: dict[str, Any], **options: Any) -> Finding:
+    iam = stubbed(
+        "iam",
+        lambda stub: stub.add_response(
+            "simulate_principal_policy",
+            {"EvaluationResults": list(decisions)},
+            {
+                "PolicySourceArn": "arn:aws:iam::000000000000:role/r",
+                "ActionNames": list(need.actions),
+                "ResourceArns": [need.resource],
+            },
+        ),
+    )
+    arn = "arn:aws:iam::000000000000:role/r"
+    (found,) = permissions.simulate(iam, "role", arn, [need], **options)
+    return found
+
+
+STORAGE = permissions.Need("storage", ["s3:GetObject", "s3:PutObject"], "arn:aws:s3:::b/*")
+
+
+def test_a_missing_permission_is_refused_with_the_policy_that_grants_it() -> None:
+    found = simulated(
+        STORAGE, decision("s3:GetObject", "allowed"), decision("s3:PutObject", "implicitDeny")
+    )
+    assert found.level == "refused"
+    assert "r may not s3:PutObject on arn:aws:s3:::b/*" in found.message
+    assert found.command and "put-role-policy --role-name r" in found.command
+    document = json.loads(found.command.split("--policy-document ")[1].strip("'"))
+    assert document["Statement"][0]["Action"] == ["s3:GetObject", "s3:PutObject"]
+
+
+def test_what_simulation_cannot_know_is_a_warning() -> None:
+    denied = decision("s3:PutObject", "implicitDeny")
+    assert simulated(STORAGE, denied, bucket_policy=True).level == "warning"
+    conditional = {**denied, "MissingContextValues": ["aws:SourceVpc"]}
+    found = simulated(STORAGE, conditional)
+    assert found.level == "warning"
+    assert "aws:SourceVpc" in found.message
+    explicit = decision("s3:PutObject", "explicitDeny")
+    assert simulated(STORAGE, explicit, bucket_policy=True).level == "refused"
+
+
+def test_not_being_allowed_to_simulate_is_one_warning() -> None:
+    iam = stubbed(
+        "iam", lambda stub: stub.add_client_error("simulate_principal_policy", "AccessDenied")
+    )
+    (found,) = permissions.simulate(iam, "role", "arn:aws:iam::0:role/r", [STORAGE, STORAGE])
+    assert found.level == "warning"
+    assert found.fix == "allow iam:SimulatePrincipalPolicy to whoever runs this"
+
+
+def test_the_role_needs_the_runs_bucket_the_image_and_the_keys() -> None:
+    key = {"kms_key_arn": "arn:aws:kms:us-east-1:000000000000:key/1"}
+    image = judge_table.image_uri("us-east-1")
+    needs = {need.purpose: need for need in permissions.role_needs(config(key), image)}
+    assert needs["storage"].resource == "arn:aws:s3:::nova-judge-sandbox/nova-judge/*"
+    assert needs["image of the judge"].resource == (
+        "arn:aws:ecr:us-east-1:708977205387:repository/nova-evaluation-repo"
+    )
+    assert needs["output key"].resource == key["kms_key_arn"]
+    assert "network" not in needs
+
+
+def test_the_caller_needs_endpoints_only_where_the_run_deploys_some() -> None:
+    with_endpoint = {need.purpose for need in permissions.caller_needs(config())}
+    claude = {"name": "b", "provider": "bedrock", "model_id": "amazon.nova-micro-v1:0"}
+    without = {need.purpose for need in permissions.caller_needs(config(baseline=claude))}
+    assert with_endpoint - without == {
+        "models",
+        "endpoint-configs",
+        "endpoints",
+        "asking endpoints",
+    }
+    assert {"judge jobs", "passing the role", "storage", "asking claude"} <= without
+
+
+def test_the_caller_is_asked_for_under_the_role_behind_its_session() -> None:
+    arn = "arn:aws:iam::000000000000:role/team/airflow"
+    sts = stubbed(
+        "sts",
+        lambda stub: stub.add_response(
+            "get_caller_identity",
+            {"Arn": "arn:aws:sts::000000000000:assumed-role/airflow/session"},
+        ),
+    )
+
+    def answers(stub: Stubber) -> None:
+        role = {
+            "Path": "/team/",
+            "RoleName": "airflow",
+            "RoleId": "A" * 16,
+            "Arn": arn,
+            "CreateDate": datetime(2026, 1, 1, tzinfo=UTC),
+        }
+        stub.add_response("get_role", {"Role": role}, {"RoleName": "airflow"})
+        for _ in permissions.caller_needs(config()):
+            stub.add_response(
+                "simulate_principal_policy",
+                {"EvaluationResults": [decision("x:y", "allowed")]},
+                {"PolicySourceArn": arn, "ActionNames": ANY, "ResourceArns": ANY}
+                | ({"ContextEntries": ANY} if _.passed_to else {}),
+            )
+
+    found = permissions._caller(config(), stubbed("iam", answers), sts)
+    assert set(levels(found)) == {"ok"}
+    assert len(found) == len(permissions.caller_needs(config()))
+
+
+# Quotas
+
+
+def quotas_of(applied: dict[str, float], default: dict[str, float], **conf: Any) -> list[Finding]:
+    def answers(stub: Stubber) -> None:
+        for operation, values in zip(quotas.LISTS, (applied, default), strict=True):
+            listed = [quota(name, value) for name, value in values.items()]
+            stub.add_response(operation, {"Quotas": listed})
+
+    return quotas.check(config(**conf), stubbed("service-quotas", answers))
+
+
+def test_a_quota_of_zero_is_refused_with_link_and_command() -> None:
+    needed = {"ml.g5.2xlarge for endpoint usage": 1.0, "ml.g5.4xlarge for endpoint usage": 1.0}
+    found = quotas_of(needed, {"ml.g5.12xlarge for training job usage": 0.0})
+    assert levels(found) == ["ok", "ok", "refused"]
+    refused = found[-1]
+    assert refused.message == "ml.g5.12xlarge for training job usage is 0, the run needs 1"
+    assert refused.fix == (
+        "request 1 at https://us-east-1.console.aws.amazon.com/servicequotas/home/services/"
+        "sagemaker/quotas/L-37"
+    )
+    assert refused.command == (
+        "aws service-quotas request-service-quota-increase --service-code sagemaker "
+        "--quota-code L-37 --desired-value 1 --region us-east-1"
+    )
+
+
+def test_the_applied_value_counts_and_not_the_default() -> None:
+    names = [need.quota for need in quotas.needs(config(), 1)]
+    found = quotas_of(dict.fromkeys(names, 4.0), dict.fromkeys(names, 0.0))
+    assert levels(found) == ["ok", "ok", "ok"]
+
+
+def test_a_fallback_without_quota_and_fewer_judges_than_candidates_are_warnings() -> None:
+    values = {
+        "ml.g5.2xlarge for endpoint usage": 1.0,
+        "ml.g5.4xlarge for endpoint usage": 0.0,
+        "ml.g5.12xlarge for training job usage": 1.0,
+    }
+    other = {"name": "b", "provider": "bedrock", "model_id": "amazon.nova-micro-v1:0"}
+    found = quotas_of(values, {}, candidates=["claude", other])
+    assert levels(found) == ["ok", "warning", "warning"]
+    assert "Airflow pool nova_judge, 1 slots" in (found[-1].fix or "")
+
+
+def test_two_models_on_one_instance_type_need_a_quota_of_two() -> None:
+    twin = {**QWEN, "name": "twin"}
+    needed = quotas.needs(config(candidates=[twin]), 2)
+    assert {need.quota: need.least for need in needed} == {
+        "ml.g5.2xlarge for endpoint usage": 2,
+        "ml.g5.4xlarge for endpoint usage": 0,
+        "ml.g5.12xlarge for training job usage": 2,
+    }
+
+
+def test_quotas_that_nobody_may_read_or_that_are_not_listed_are_warnings() -> None:
+    client = stubbed(
+        "service-quotas",
+        lambda stub: stub.add_client_error("list_service_quotas", "AccessDeniedException"),
+    )
+    (found,) = quotas.check(config(), client)
+    assert found.level == "warning"
+    assert found.fix == "allow servicequotas:ListServiceQuotas to whoever runs this"
+    assert levels(quotas_of({}, {})) == ["warning"] * 3
+
+
+# Models
+
+
+def lifecycle(**values: Any) -> Finding:
+    details = {"modelArn": "arn:x", "modelId": "amazon.nova-micro-v1:0"}
+    bedrock = stubbed(
+        "bedrock",
+        lambda stub: stub.add_response(
+            "get_foundation_model",
+            {"modelDetails": {**details, "modelLifecycle": values}},
+            {"modelIdentifier": "anthropic.claude-sonnet-4-6"},
+        ),
+    )
+    (found,) = preflight.models(config(), bedrock)
+    return found
+
+
+def test_a_models_life_is_told() -> None:
+    assert lifecycle(status="ACTIVE").level == "ok"
+    legacy = lifecycle(status="LEGACY", endOfLifeTime=datetime(2099, 1, 2, tzinfo=UTC))
+    assert legacy.level == "warning"
+    assert "ends on 2099-01-02" in legacy.message
+    ended = lifecycle(status="LEGACY", endOfLifeTime=datetime(2026, 1, 2, tzinfo=UTC))
+    assert ended.level == "refused"
+    assert "end of life on 2026-01-02" in ended.message
+
+
+def test_a_model_that_bedrock_does_not_have_is_refused(sandbox: Sandbox) -> None:
+    unknown = {"name": "b", "provider": "bedrock", "model_id": "us.nobody.knows-this"}
+    (found,) = preflight.models(config(candidates=[unknown]), sandbox.client("bedrock"))
+    assert found.level == "refused"
+    assert "Bedrock has no nobody.knows-this in us-east-1" in found.message
+
+
+@pytest.mark.parametrize(
+    ("model_id", "foundation"),
+    [
+        ("global.anthropic.claude-sonnet-5", "anthropic.claude-sonnet-5"),
+        ("amazon.nova-micro-v1:0", "amazon.nova-micro-v1:0"),
+        ("arn:aws:bedrock:us-east-1:1:inference-profile/us.a.b", "a.b"),
+        ("arn:aws:bedrock:us-east-1:1:application-inference-profile/x1", None),
+        ("arn:aws:bedrock:us-east-1:1:provisioned-model/x1", None),
+    ],
+)
+def test_the_foundation_model_behind_an_id_is_found(model_id: str, foundation: str | None) -> None:
+    assert preflight.foundation_model(model_id) == foundation
+
+
+def test_refusals_are_one_message_with_the_fixes() -> None:
+    found = [
+        Finding("ok", "a", "fine"),
+        Finding("refused", "quota", "it is 0", "request 1"),
+        Finding("warning", "b", "who knows"),
+        Finding("refused", "bucket", "it is not there"),
+    ]
+    assert findings.refusals(found) == "quota: it is 0; request 1\nbucket: it is not there"
