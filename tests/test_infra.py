@@ -1,0 +1,73 @@
+"""Facts about the stack for when Airflow is dead: its code stands alone, its template is valid."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from sandbox_server import ROOT, Sandbox
+
+from include import ownership
+
+TEMPLATE = ROOT / "infra" / "janitor.yaml"
+
+
+class _CloudFormation(yaml.SafeLoader):
+    """Reads `!Ref x` and its like as plain values."""
+
+
+_CloudFormation.add_multi_constructor("!", lambda loader, tag, node: node.value)
+
+
+def template() -> Any:
+    return yaml.load(TEMPLATE.read_text(), _CloudFormation)
+
+
+def test_the_function_is_one_file_that_needs_nothing_of_the_project(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
+    function = template()["Resources"]["Janitor"]["Properties"]
+    module, handler = function["Handler"].split(".")
+    code = (TEMPLATE.parent / function["Code"]).resolve()
+    assert code.stem == module
+    shutil.copy(code, tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {module}; print({module}.{handler}({{}}, None))"],
+        cwd=tmp_path,
+        env={
+            "AWS_ENDPOINT_URL": sandbox.url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "DRY_RUN": "true",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("[")
+
+
+def test_the_function_may_remove_what_the_code_removes_and_only_what_is_tagged() -> None:
+    (policy,) = template()["Resources"]["JanitorRole"]["Properties"]["Policies"]
+    look, remove = policy["PolicyDocument"]["Statement"]
+    assert len(look["Action"]) == 5
+    assert set(remove["Action"]) == {
+        "sagemaker:DeleteEndpoint",
+        "sagemaker:DeleteEndpointConfig",
+        "sagemaker:DeleteModel",
+        "sagemaker:StopTrainingJob",
+    }
+    assert remove["Condition"] == {"StringLike": {f"aws:ResourceTag/{ownership.RUN}": "s3://*"}}
+    assert f"*/{ownership.PREFIX}*" in remove["Resource"]
+
+
+@pytest.mark.slow
+def test_cloudformation_takes_the_template() -> None:
+    uvx = Path(sys.executable).with_name("uvx")
+    subprocess.run(
+        [str(uvx), "cfn-lint==1.58.0", "--ignore-checks", "W3002", "--", str(TEMPLATE)], check=True
+    )
