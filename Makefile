@@ -10,7 +10,7 @@ CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 
-.PHONY: help install run up down status logs reset test test-slow lint format lock docs render
+.PHONY: help install run up down status logs reset test test-slow lint format lock docs render doctor
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,10 @@ docs: install ## Write docs/config.md and docs/schemas/ from the code
 
 render: install ## Print a resolved config and its digest: CONFIG=file ENV=environment
 	@$(BIN)/python -m scripts.render $(if $(CONFIG),"$(CONFIG)") $(if $(ENV),--env "$(ENV)")
+
+doctor: install ## Look at an AWS account, change nothing: ENV=environment CONFIG=file
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.doctor --cwd "$(CALLER)" \
+		$(if $(CONFIG),--config "$(CONFIG)") $(if $(ENV),--env "$(ENV)")
 
 lock: install ## Write requirements*.txt from requirements*.in
 	$(BIN)/python -m scripts.lock
