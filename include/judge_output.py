@@ -1,4 +1,4 @@
-"""The archive of a judge job in, JudgeOutput out.
+"""The archive of a judge job in, JudgeOutput out: for `llm_judge` and `rubric_llm_judge` alike.
 
 Whether `llm_judge` leaves per-pair details, and in which spelling, AWS's pages do not settle. So
 details are read leniently, matched to pairs by their texts, checked against the counts beside
@@ -7,27 +7,27 @@ them, and left aside with a notice where they make no sense; the counts alone th
 
 from __future__ import annotations
 
-import ast
 import io
 import json
-import math
 import re
 import tarfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
+from include import rubric
+from include.cells import number, parse_mapping
 from include.errors import ResultsError
-from include.records import JudgeOutput, Judgment, Notice, Order, Pair, Verdict
+from include.records import JudgeOutput, Judgment, Notice, Order, Pair, RubricScore, Verdict
 
 MAX_ARCHIVE_BYTES = 2 * 1024**3
 """Unpacked; a judge job of 10,000 pairs stays far below."""
 
 RESULTS = re.compile(r"(^|/)results_[^/]*\.json$")
 DETAILS = re.compile(r"(^|/)details_[^/]*\.parquet$")
-VERDICT = re.compile(r"\[\[\s*(A>B|B>A|A=B)\s*\]\]")
-
+VERDICT = re.compile(r"\[\[\s*(A\s*>\s*B|B\s*>\s*A|A\s*=\s*B)\s*\]\]")
+SPELLED: dict[str, Verdict] = {"A>B": "A>B", "B>A": "B>A", "A=B": "A=B"}
 SWAPPED: dict[Verdict, Verdict] = {"A>B": "B>A", "B>A": "A>B", "A=B": "A=B"}
 
 Row = dict[str, Any]
@@ -56,8 +56,17 @@ def read(archive: IO[bytes], pairs: Sequence[Pair]) -> JudgeOutput:
     tables = [body for name, body in members.items() if DETAILS.search(name)]
     if not tables:
         return JudgeOutput(metrics=metrics, judgments=None)
-    rows = [row for body in tables for row in _read_table(body)]
-    return _judgments(rows, pairs, metrics)
+    unread: Counter[str] = Counter()
+    rows = [row for body in tables for row in _read_table(body, unread)]
+    output = _judgments(rows, pairs, metrics, unread)
+    cells = ", ".join(f"{name} {count}" for name, count in sorted(unread.items()) if count)
+    if not cells:
+        return output
+    notice = Notice(
+        "details_malformed",
+        f"cells of the judge's details that make no sense were left out: {cells}",
+    )
+    return replace(output, warnings=[*output.warnings, notice])
 
 
 def _members(archive: IO[bytes]) -> dict[str, bytes]:
@@ -89,20 +98,14 @@ def read_metrics(body: bytes) -> dict[str, float | None]:
     try:
         results = json.loads(body)["results"]
         metrics = results["all"] if "all" in results else next(iter(results.values()))
-        return {key: _number(value) for key, value in metrics.items()}
+        return {key: number(value) for key, value in metrics.items()}
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise ResultsError(
             f"the judge's results_*.json has no results to read: {error!r}"
         ) from error
 
 
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def _read_table(body: bytes) -> Iterator[Row]:
+def _read_table(body: bytes, unread: Counter[str]) -> Iterator[Row]:
     """Yield rows with their nested columns opened: `metrics` and `specifics` beside the rest."""
     import pyarrow
     from pyarrow import parquet
@@ -114,45 +117,11 @@ def _read_table(body: bytes) -> Iterator[Row]:
     for row in rows:
         opened = dict(row)
         for column in ("example", "specifics", "metrics"):
-            opened.update(parse_mapping(row.get(column)))
+            fields = parse_mapping(row.get(column))
+            opened.update(fields)
+            # An `example` may also be a plain text; it is the other two that we need.
+            unread[column] += not fields and bool(row.get(column)) and column != "example"
         yield opened
-
-
-def parse_mapping(value: Any) -> Row:
-    """Turn a dict, a JSON object or the repr of a Python dict into a dict; anything else: empty.
-
-    Example:
-        >>> parse_mapping("{'a_scores': 2.0, 'score': nan}")
-        {'a_scores': 2.0, 'score': None}
-    """
-    if isinstance(value, Mapping):
-        return dict(value)
-    if not isinstance(value, str) or not value.lstrip().startswith("{"):
-        return {}
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        try:
-            tree = _Literals().visit(ast.parse(value.strip(), mode="eval"))
-            parsed = ast.literal_eval(tree)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            return {}
-    return parsed if isinstance(parsed, dict) else {}
-
-
-class _Literals(ast.NodeTransformer):
-    """Make literals of what repr writes for numbers: `nan`, `inf`, `np.float64(1.0)`."""
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        return ast.Constant(None) if node.id in ("nan", "inf") else node
-
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
-        operand = self.visit(node.operand)
-        unreal = isinstance(operand, ast.Constant) and operand.value is None
-        return operand if unreal else node
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        return self.visit(node.args[0]) if len(node.args) == 1 else node
 
 
 @dataclass(frozen=True)
@@ -165,12 +134,16 @@ class _Judged:
     a_scores: float | None
     b_scores: float | None
     ties: float | None
+    score: RubricScore | None
 
 
 def _judgments(
-    rows: Sequence[Row], pairs: Sequence[Pair], metrics: dict[str, float | None]
+    rows: Sequence[Row],
+    pairs: Sequence[Pair],
+    metrics: dict[str, float | None],
+    unread: Counter[str],
 ) -> JudgeOutput:
-    judged, strangers = _match(rows, pairs)
+    judged, strangers = _match(rows, pairs, unread)
     if not judged:
         notice = Notice(
             "details_unreadable",
@@ -183,20 +156,23 @@ def _judgments(
         warnings.append(
             Notice("details_unmatched", f"{strangers} rows of the judge's details match no pair")
         )
-    with_text = any(row.forward or row.backward for row in judged)
-    if not with_text:
+    scores = [row.score for row in judged if row.score]
+    if not any(row.forward or row.backward for row in judged):
+        judged = _with_ties(judged, metrics)
         judgments = [judgment for row in judged for judgment in _from_counts(row)]
         notice = Notice(
             "orders_unknown",
             "the judge's details hold counts but no verdicts: which order said what is not known",
         )
-        return JudgeOutput(metrics, judgments, [*warnings, notice], orders_known=False)
+        return JudgeOutput(metrics, judgments, [*warnings, notice], False, scores)
     swap, notices = _orientation(judged)
     judgments = [judgment for row in judged for judgment in _from_verdicts(row, swap)]
-    return JudgeOutput(metrics, judgments, [*warnings, *notices])
+    return JudgeOutput(metrics, judgments, [*warnings, *notices], True, scores)
 
 
-def _match(rows: Sequence[Row], pairs: Sequence[Pair]) -> tuple[list[_Judged], int]:
+def _match(
+    rows: Sequence[Row], pairs: Sequence[Pair], unread: Counter[str]
+) -> tuple[list[_Judged], int]:
     """Match rows to pairs by their three texts; equal pairs are taken one after the other."""
     waiting: dict[tuple[Any, ...], list[Pair]] = defaultdict(list)
     for pair in reversed(pairs):
@@ -204,18 +180,21 @@ def _match(rows: Sequence[Row], pairs: Sequence[Pair]) -> tuple[list[_Judged], i
             waiting[pair.prompt, pair.baseline, pair.candidate].append(pair)
     judged, strangers = [], 0
     for row in rows:
-        same = waiting.get((row.get("prompt"), row.get("response_A"), row.get("response_B")))
+        texts = tuple(row.get(key) for key in ("prompt", "response_A", "response_B"))
+        same = waiting.get(texts) if all(isinstance(text, str) for text in texts) else None
         if not same:
             strangers += 1
             continue
+        pair = same.pop()
         judged.append(
             _Judged(
-                pair=same.pop(),
+                pair=pair,
                 forward=_verdict(row.get("forward_output")),
                 backward=_verdict(row.get("backward_output")),
-                a_scores=_number(row.get("a_scores")),
-                b_scores=_number(row.get("b_scores")),
-                ties=_number(row.get("ties")),
+                a_scores=number(row.get("a_scores")),
+                b_scores=number(row.get("b_scores")),
+                ties=number(row.get("ties")),
+                score=rubric.read_score(row, pair.prompt_id, unread),
             )
         )
     return judged, strangers
@@ -223,8 +202,21 @@ def _match(rows: Sequence[Row], pairs: Sequence[Pair]) -> tuple[list[_Judged], i
 
 def _verdict(output: Any) -> Verdict | None:
     """Find the verdict in what the judge wrote; the last one, after any reasoning."""
-    found: list[Any] = VERDICT.findall(output) if isinstance(output, str) else []
-    return found[-1] if found else None
+    if not isinstance(output, str):
+        return None
+    found: list[str] = VERDICT.findall(output)
+    return SPELLED["".join(found[-1].split())] if found else _bare_verdict(output)
+
+
+def _bare_verdict(output: str) -> Verdict | None:
+    """Find a verdict without brackets: all there is, or after `preference:` or `verdict:`."""
+    lines = ["".join(line.split()).strip("'\",.*") for line in output.splitlines() if line.strip()]
+    for line in reversed(lines):
+        key, _, said = line.rpartition(":")
+        named = key.lower().strip("'\"*").endswith(("preference", "verdict"))
+        if named or (len(lines) == 1 and not key):
+            return SPELLED.get(said.strip("'\"*"))
+    return None
 
 
 def _orientation(judged: Sequence[_Judged]) -> tuple[bool, list[Notice]]:
@@ -260,11 +252,24 @@ def _from_verdicts(row: _Judged, backward_is_turned: bool) -> list[Judgment]:
     ]
 
 
+def _with_ties(judged: Sequence[_Judged], metrics: dict[str, float | None]) -> list[_Judged]:
+    """Fill in ties per pair, which a rubric judge leaves out, where the totals leave no choice.
+
+    What a pair lacks to two judgments are ties if the judge counted that many and no error;
+    otherwise nobody knows which of them are errors.
+    """
+    lacking = [2 - (row.a_scores or 0) - (row.b_scores or 0) for row in judged]
+    told = any(row.ties is not None for row in judged)
+    if told or metrics.get("inference_error") or sum(lacking) != metrics.get("ties"):
+        return list(judged)
+    return [replace(row, ties=ties) for row, ties in zip(judged, lacking, strict=True)]
+
+
 def _from_counts(row: _Judged) -> list[Judgment]:
     """Two judgments that give the row's counts; which order gave which is not known."""
     said: list[str] = []
     for count, preference in ((row.a_scores, "A"), (row.b_scores, "B"), (row.ties, "=")):
-        said += [preference] * int(count or 0)
+        said += [preference] * int(min(count or 0, 2))
     verdicts: list[Verdict | None] = [None, None]
     for index, preference in enumerate(said[:2]):
         forward: Verdict = "A=B" if preference == "=" else "A>B" if preference == "A" else "B>A"

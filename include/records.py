@@ -108,6 +108,41 @@ class Judgment:
         return in_a if self.verdict == "A>B" else in_b
 
 
+CriterionKind = Literal["scale", "binary"]
+"""`scale`: scores from 1 to 5. `binary`: 0 or 1."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One thing that a rubric judge looked at in one pair, positions turned back into roles."""
+
+    name: str
+    kind: CriterionKind | None
+    weight: float | None
+    description: str | None
+    baseline_score: float | None
+    """As the judge gave it, on the criterion's own scale."""
+    candidate_score: float | None
+    baseline_justification: str | None
+    candidate_justification: str | None
+
+
+@dataclass(frozen=True)
+class RubricScore:
+    """How a rubric judge scored one pair; whoever wins is still said by its judgments."""
+
+    prompt_id: str
+    baseline: float | None
+    """Weighted score from 0 to 1: Nova's `weighted_score_A`."""
+    candidate: float | None
+    """Nova's `weighted_score_B`."""
+    margin: float | None
+    """Nova's `score_margin`: baseline minus candidate, so negative favours the candidate."""
+    criteria: list[Criterion] = field(default_factory=list)
+    justification: str | None = None
+    """What the judge says about the pair as a whole."""
+
+
 @dataclass(frozen=True)
 class JudgeOutput:
     """What one judge job wrote: its own metrics, and the judgments where it left details."""
@@ -119,6 +154,8 @@ class JudgeOutput:
     warnings: list[Notice] = field(default_factory=list)
     orders_known: bool = True
     """Whether each judgment's order is known, or only what both came to."""
+    rubric: list[RubricScore] = field(default_factory=list)
+    """The scores of a rubric judge, one per pair that its details mention; else empty."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +239,40 @@ class Reconciliation:
     metric: str
     nova: float | None
     recomputed: float | None
-    unit: Literal["judgments", "pairs", "share"]
+    unit: Literal["judgments", "pairs", "share", "score"]
     note: str
+
+
+@dataclass(frozen=True)
+class CriterionResult:
+    """A criterion over all pairs in which a rubric judge scored both responses by it."""
+
+    name: str
+    kind: CriterionKind | None
+    """None: not told, or not the same in all pairs."""
+    pairs: int
+    weight: float | None
+    """Mean weight."""
+    baseline: float | None
+    """Mean score from 0 to 1."""
+    candidate: float | None
+
+
+@dataclass(frozen=True)
+class RubricResult:
+    """Means over the scores of a rubric judge; they decide nothing."""
+
+    pairs: int
+    """Pairs with scores."""
+    baseline: float | None
+    """Mean weighted score from 0 to 1."""
+    candidate: float | None
+    margin: float | None
+    """Mean of baseline minus candidate: negative favours the candidate, as in Nova's metrics."""
+    criteria: list[CriterionResult]
+    """Those used in most pairs; the judge writes criteria anew for every prompt."""
+    criteria_omitted: int
+    """How many more criteria there were."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +298,8 @@ class Comparison:
     reconciliation: list[Reconciliation]
     unreliable: str | None = None
     """Why the verdict is inconclusive whatever the interval says; None: the numbers may decide."""
+    rubric: RubricResult | None = None
+    """What the scores of a rubric judge come to; None for a judge without a rubric."""
 
 
 @dataclass(frozen=True)

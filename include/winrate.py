@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from include import rubric
 from include.intervals import (
     FEW_UNITS,
     Interval,
@@ -23,6 +24,8 @@ from include.intervals import (
     needed_pairs,
     sign_test,
 )
+from include.reconcile import Metrics, reconcile
+from include.reconcile import mismatches as mismatches
 from include.records import (
     CategoryResult,
     Comparison,
@@ -36,7 +39,6 @@ from include.records import (
     Pair,
     Position,
     Preference,
-    Reconciliation,
     Verdict,
     WinRate,
 )
@@ -45,8 +47,6 @@ UNCATEGORIZED = "(none)"
 """The category of prompts without one, where others have one."""
 
 SCORE: dict[Preference, float] = {"candidate": 1.0, "tie": 0.5, "baseline": 0.0}
-
-Metrics = Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ class _Findings:
     sign_test_p_value: float | None
     position: Position
     by_category: list[CategoryResult]
-    reconciliation: list[Reconciliation]
+    said: list[Preference | None] | None
+    """What each judgment prefers, None for an inference error; None without per-pair details."""
 
 
 def compare(
@@ -107,12 +108,13 @@ def compare(
         min_consistency: Least share of pairs on which both orders must agree.
         max_error_rate: Largest share of expected judgments that may be invalid or absent.
     """
+    metrics: Metrics = output.metrics if output else {}
+    scores = output.rubric if output else []
     if output is None or output.judgments is not None:
         judgments = output.judgments if output and output.judgments else []
-        metrics: Metrics = output.metrics if output else {}
-        found = _from_rows(prompts, generation_errors, pairs, judgments, metrics, confidence_level)
+        found = _from_rows(prompts, generation_errors, pairs, judgments, confidence_level)
     else:
-        found = _from_metrics(prompts, generation_errors, pairs, output.metrics, confidence_level)
+        found = _from_metrics(prompts, generation_errors, pairs, metrics, confidence_level)
     by_interval = verdict_of(found.win_rate)
     unreliable = _unreliable(
         found, by_interval, (baseline, candidate), min_consistency, max_error_rate
@@ -135,9 +137,12 @@ def compare(
         detectable_effect=detectable_effect(found.interval, confidence_level),
         needed_pairs=needed,
         by_category=found.by_category,
-        nova=dict(output.metrics) if output else {},
-        reconciliation=found.reconciliation,
+        nova=dict(metrics),
+        reconciliation=reconcile(
+            metrics, found.said, found.win_rate, found.expected_judgments // 2, scores
+        ),
         unreliable=unreliable,
+        rubric=rubric.summarize(scores),
     )
 
 
@@ -196,7 +201,6 @@ def _from_rows(
     generation_errors: GenerationErrors,
     pairs: Sequence[Pair],
     judgments: Sequence[Judgment],
-    metrics: Metrics,
     confidence_level: float,
 ) -> _Findings:
     rows = resolve_pairs(pairs, judgments)
@@ -216,7 +220,7 @@ def _from_rows(
         sign_test_p_value=sign_test(counts.candidate_wins or 0, counts.baseline_wins or 0),
         position=_position(rows),
         by_category=_by_category(rows, confidence_level),
-        reconciliation=reconcile(metrics, rows, win_rate, judged),
+        said=[judgment.preference for row in rows for judgment in row.judgments],
     )
 
 
@@ -363,7 +367,7 @@ def _from_metrics(
         sign_test_p_value=None,
         position=Position(None, None),
         by_category=[],
-        reconciliation=reconcile(metrics, None, win_rate, judged),
+        said=None,
     )
 
 
@@ -383,74 +387,6 @@ def _complete_sizes(pairs: Sequence[Pair], spoiled: int) -> list[int]:
         if size > gone:
             left.append(size - gone)
     return left
-
-
-def reconcile(
-    metrics: Metrics, rows: Sequence[ResolvedPair] | None, win_rate: WinRate, judged: int
-) -> list[Reconciliation]:
-    """Nova's numbers beside ours; rows are None without per-pair details, metrics may lack keys."""
-    if not metrics and not any(row.judgments for row in rows or []):
-        return []
-    counted: dict[str, float | None] = dict.fromkeys(_COUNTED)
-    if rows is not None:
-        said = [judgment.preference for row in rows for judgment in row.judgments]
-        counted = {key: said.count(preference) for key, preference in _COUNTED.items()}
-    results = [
-        Reconciliation(key, metrics.get(key), value, "judgments", _note(key, metrics.get(key)))
-        for key, value in counted.items()
-    ]
-    known = [value for key in _COUNTED if (value := metrics.get(key)) is not None]
-    total = "Nova: sum of its counts; ours: two judgments per judged pair"
-    results.append(
-        Reconciliation("total", sum(known) if known else None, 2 * judged, "judgments", total)
-    )
-    basis = metrics if rows is None else counted
-    wins, losses = basis.get("b_scores"), basis.get("a_scores")
-    share = None
-    if wins is not None and losses is not None and wins + losses > 0:
-        share = wins / (wins + losses)
-    ours = "unknown" if win_rate.estimate is None else f"{win_rate.estimate:.3f}"
-    ties_out = f"b / (a + b), ties left out; with ties half our win rate is {ours}"
-    results.append(Reconciliation("winrate", metrics.get("winrate"), share, "share", ties_out))
-    for key, bound in (("lower_rate", win_rate.low), ("upper_rate", win_rate.high)):
-        note = f"Nova: bootstrap, unit unknown; ours: {win_rate.method}"
-        results.append(Reconciliation(key, metrics.get(key), bound, "share", note))
-    return results
-
-
-_COUNTED: dict[str, Preference | None] = {
-    "a_scores": "baseline",
-    "b_scores": "candidate",
-    "ties": "tie",
-    "inference_error": None,
-}
-
-
-def _note(key: str, value: float | None) -> str:
-    if value is None:
-        return "not in the judge's metrics"
-    return {
-        "a_scores": "judgments for the baseline, both orders",
-        "b_scores": "judgments for the candidate, both orders",
-        "ties": "judgments without a preference; inconsistent pairs are not among them",
-        "inference_error": "judgments that could not be made",
-    }[key]
-
-
-def mismatches(comparison: Comparison) -> list[Reconciliation]:
-    """The numbers in which Nova's metrics contradict ours.
-
-    Counts must be equal; Nova's win rate may be rounded to two decimals; intervals are computed
-    differently, so they cannot contradict each other.
-    """
-    return [
-        row
-        for row in comparison.reconciliation
-        if row.nova is not None
-        and row.recomputed is not None
-        and row.metric not in ("lower_rate", "upper_rate")
-        and abs(row.nova - row.recomputed) > (0.01 if row.unit == "share" else 0.5)
-    ]
 
 
 def _unreliable(

@@ -39,12 +39,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pairs": {"records", "storage"},
     "deploy": {"config", "errors"},
     "judge": {"config", "errors", "recipes"},
-    "judge_output": {"errors", "records"},
+    "cells": set(),
+    "rubric": {"cells", "records"},
+    "judge_output": {"cells", "errors", "records", "rubric"},
     "intervals": set(),
-    "winrate": {"intervals", "records"},
+    "reconcile": {"records", "rubric"},
+    "winrate": {"intervals", "reconcile", "records", "rubric"},
     "gate": {"records", "winrate"},
     "charts": {"records", "winrate"},
-    "report": {"records", "winrate"},
+    "report": {"reconcile", "records", "winrate"},
     # where they are put together
     "publish": {"charts", "config", "gate", "judge", "records", "report", "storage", "winrate"},
     "steps": GROUND

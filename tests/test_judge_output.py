@@ -6,17 +6,19 @@ import math
 import random
 import tarfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from include import judge_output
+from include import judge_output, rubric
+from include.cells import parse_mapping
 from include.errors import ResultsError
-from include.records import Pair
+from include.records import Criterion, Pair
 
 METRICS = {"a_scores": 1.0, "b_scores": 3.0, "ties": 0.0, "inference_error": 0.0, "winrate": 0.75}
 RESULTS = "job/eval_results/results_2026-11-24T06-00-00.000000.json"
@@ -188,9 +190,208 @@ def test_a_link_is_not_followed() -> None:
         judge_output.read(file, PAIRS)
 
 
+@pytest.mark.parametrize(
+    ("output", "verdict"),
+    [
+        ("[[ A > B ]]", "A>B"),
+        ("B>A", "B>A"),
+        ("criteria: x\npreference: 'A>B'\n", "A>B"),
+        ('"final_verdict": "A = B",', "A=B"),
+        ("**Overall preference:** B > A", "B>A"),
+        ("At first A>B.\nThen I was cut", None),
+        ("preference: neither", None),
+        ("[[C]]", None),
+        ("", None),
+    ],
+)
+def test_a_verdict_is_found_by_pattern_and_never_guessed(output: str, verdict: str) -> None:
+    said = read([row(PAIRS[0], output, "[[A>B]]")]).judgments
+    assert said[0].verdict == verdict
+
+
+@pytest.mark.parametrize("cell", ["{[1]: 2}", "{" * 5000, "[1]", 7.5, None, "nan", "{'a': "])
+def test_a_malformed_cell_is_counted_and_stops_nothing(cell: Any) -> None:
+    good = row(PAIRS[1], "[[B>A]]", "[[A>B]]")
+    output = read([good, {"metrics": repr(cell), "specifics": row(PAIRS[0], "", "")["specifics"]}])
+    assert [j.verdict for j in output.judgments] == ["B>A", "A>B", None, None]
+    assert [w.code for w in output.warnings] == ["details_malformed"]
+    assert output.warnings[0].message.endswith(": metrics 1")
+
+
+def test_texts_that_are_no_texts_match_no_pair() -> None:
+    strange = {**row(PAIRS[0], "[[A>B]]", "[[A>B]]"), "specifics": "{'prompt': ['One?']}"}
+    output = read([strange, row(PAIRS[1], "[[A>B]]", "[[B>A]]")])
+    assert [j.prompt_id for j in output.judgments] == ["p2", "p2"]
+    assert [w.code for w in output.warnings] == ["details_unmatched"]
+
+
+def test_absurd_counts_make_two_judgments_all_the_same() -> None:
+    counts = repr({"a_scores": 1e300, "b_scores": -3.0, "ties": 9.0})
+    output = read([{"metrics": counts, "specifics": row(PAIRS[0], "", "")["specifics"]}])
+    assert [j.preference for j in output.judgments] == ["baseline", "baseline"]
+
+
+def scores(a: float, b: float, **more: Any) -> dict[str, Any]:
+    """The metrics of one pair of `rubric_llm_judge`, as AWS's notebook reads them."""
+    return {"a_scores": a, "b_scores": b, **more}
+
+
+ACCURACY = {
+    "score_A": 2,
+    "score_B": 4,
+    "weight": 0.6,
+    "type": "scale",
+    "description": "Facts are right.",
+    "justification_A": "Wrong year.",
+    "justification_B": "Right year.",
+}
+POLITE = {"score_A": True, "score_B": False, "weight": 0.4, "type": "binary"}
+RUBRIC = scores(
+    0.0,
+    2.0,
+    weighted_score_A=0.55,
+    weighted_score_B=0.45,
+    score_margin=0.1,
+    overall_justification="B knows more.",
+    criteria_breakdown={"accuracy": ACCURACY, "polite": POLITE},
+)
+
+
+def rubric_row(pair: Pair, metrics: Any, spell: Any = repr) -> dict[str, Any]:
+    return {"metrics": spell(metrics), "specifics": row(pair, "", "", spell)["specifics"]}
+
+
+@pytest.mark.parametrize("spell", [repr, json.dumps, dict], ids=["repr", "json", "struct"])
+def test_a_rubrics_scores_are_read_in_every_spelling_with_positions_as_roles(spell: Any) -> None:
+    output = read([rubric_row(PAIRS[0], RUBRIC, spell)])
+    assert [j.preference for j in output.judgments] == ["candidate", "candidate"]
+    (score,) = output.rubric
+    assert (score.prompt_id, score.baseline, score.candidate, score.margin) == (
+        *("p1", 0.55, 0.45, 0.1),
+    )
+    assert score.justification == "B knows more."
+    assert score.criteria == [
+        Criterion("accuracy", "scale", 0.6, "Facts are right.", 2, 4, "Wrong year.", "Right year."),
+        Criterion("polite", "binary", 0.4, None, 1.0, 0.0, None, None),
+    ]
+    assert [w.code for w in output.warnings] == ["orders_unknown"]
+
+
+def test_criteria_that_another_pair_has_are_not_this_pairs() -> None:
+    # As a parquet struct, each pair has the criteria of all, None where it has them not.
+    other = {**RUBRIC, "criteria_breakdown": {"tone": ACCURACY}}
+    output = read([rubric_row(PAIRS[0], RUBRIC, dict), rubric_row(PAIRS[1], other, dict)])
+    assert [[c.name for c in s.criteria] for s in output.rubric] == [
+        ["accuracy", "polite"],
+        ["tone"],
+    ]
+    assert [w.code for w in output.warnings] == ["orders_unknown"]
+
+
+@pytest.mark.parametrize(
+    "breakdown",
+    [
+        [{"name": "accuracy", **ACCURACY}],
+        [["accuracy", ACCURACY]],
+        json.dumps({"accuracy": ACCURACY}),
+        repr({"accuracy": repr(ACCURACY)}),
+    ],
+    ids=["list", "pairs", "json", "repr"],
+)
+def test_criteria_are_read_in_every_form(breakdown: Any) -> None:
+    output = read([rubric_row(PAIRS[0], {**RUBRIC, "criteria_breakdown": breakdown})])
+    assert [(c.name, c.candidate_score) for c in output.rubric[0].criteria] == [("accuracy", 4)]
+
+
+def test_rubric_cells_that_make_no_sense_are_left_out_and_counted() -> None:
+    odd = {
+        "score_A": "good",
+        "score_B": 9,
+        "weight": -1,
+        "type": "stars",
+        "description": 5,
+    }
+    broken = {
+        **RUBRIC,
+        "score_margin": "large",
+        "criteria_breakdown": {"odd": odd, "high": {**ACCURACY, "score_B": 6}, "none": "x", "": {}},
+    }
+    output = read([rubric_row(PAIRS[0], broken)])
+    (score,) = output.rubric
+    assert score.margin is None
+    assert score.criteria == [
+        Criterion("odd", None, None, None, None, 9, None, None),
+        Criterion(
+            *("high", "scale", 0.6, "Facts are right.", 2, None, "Wrong year.", "Right year.")
+        ),
+    ]
+    assert output.warnings[-1].message.endswith(
+        ": criteria_breakdown 2, description 1, score_A 1, score_B 1, score_margin 1, type 1, "
+        "weight 1"
+    )
+
+
+def test_verdicts_of_a_rubric_judge_are_read_where_they_are_there() -> None:
+    metrics = {**RUBRIC, "forward_output": "preference: B>A", "backward_output": "[[A>B]]"}
+    output = read([rubric_row(PAIRS[0], metrics)])
+    assert output.orders_known and output.warnings == []
+    assert [j.verdict for j in output.judgments] == ["B>A", "A>B"]
+    assert len(output.rubric) == 1
+
+
+def test_ties_that_a_rubric_judge_leaves_out_follow_from_the_totals() -> None:
+    rows = [rubric_row(PAIRS[0], scores(0.0, 2.0)), rubric_row(PAIRS[1], scores(0.0, 1.0))]
+    totals = {"a_scores": 0.0, "b_scores": 3.0, "ties": 1.0, "inference_error": 0.0}
+    files = {RESULTS: results(totals), DETAILS: details(rows)}
+    said = judge_output.read(archive(files), PAIRS).judgments
+    assert [j.preference for j in said] == ["candidate", "candidate", "candidate", "tie"]
+
+
+def test_what_may_be_a_tie_or_an_error_is_not_guessed() -> None:
+    rows = [rubric_row(PAIRS[0], scores(0.0, 2.0)), rubric_row(PAIRS[1], scores(0.0, 0.0))]
+    totals = {"a_scores": 0.0, "b_scores": 2.0, "ties": 1.0, "inference_error": 1.0}
+    files = {RESULTS: results(totals), DETAILS: details(rows)}
+    said = judge_output.read(archive(files), PAIRS).judgments
+    assert [j.preference for j in said] == ["candidate", "candidate", None, None]
+
+
+def test_a_judge_without_a_rubric_leaves_no_scores() -> None:
+    assert read([row(PAIRS[0], "[[A>B]]", "[[B>A]]")]).rubric == []
+
+
+def test_stored_scores_read_back() -> None:
+    output = read([rubric_row(PAIRS[0], RUBRIC), rubric_row(PAIRS[1], scores(1, 1))])
+    assert len(output.rubric) == 1
+    body = b"".join(json.dumps(asdict(score)).encode() + b"\n" for score in output.rubric)
+    assert rubric.from_lines(body) == output.rubric
+
+
+CELL = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=6), inner),
+    max_leaves=6,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from([*RUBRIC, "forward_output", "ties", "prompt"]), CELL),
+    st.dictionaries(st.sampled_from([*ACCURACY]), CELL),
+    st.sampled_from([repr, json.dumps, str]),
+)
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_whatever_the_cells_hold_reading_raises_nothing(
+    metrics: dict[str, Any], criterion: dict[str, Any], spell: Any
+) -> None:
+    metrics.setdefault("criteria_breakdown", {"x": criterion})
+    rows = [rubric_row(PAIRS[0], metrics, spell), rubric_row(PAIRS[1], RUBRIC, spell)]
+    files = {RESULTS: results(METRICS), DETAILS: details(rows)}
+    output = judge_output.read(archive(files), PAIRS)
+    json.dumps([asdict(score) for score in output.rubric], allow_nan=False)
+
+
 @given(st.dictionaries(st.text(), st.floats() | st.text() | st.none() | st.booleans()))
 def test_any_repr_of_a_dict_reads_back_with_none_for_what_is_no_number(value: dict) -> None:
-    parsed = judge_output.parse_mapping(repr(value))
+    parsed = parse_mapping(repr(value))
     assert parsed.keys() == value.keys()
     for key, item in value.items():
         real = not isinstance(item, float) or math.isfinite(item)
@@ -199,4 +400,4 @@ def test_any_repr_of_a_dict_reads_back_with_none_for_what_is_no_number(value: di
 
 @given(st.text())
 def test_any_other_text_is_no_mapping(text: str) -> None:
-    assert isinstance(judge_output.parse_mapping(text), dict)
+    assert isinstance(parse_mapping(text), dict)

@@ -26,8 +26,18 @@ from include.intervals import (
     needed_pairs,
     sign_test,
 )
-from include.records import GenerationErrors, JudgeOutput, Judgment, Pair
-from include.winrate import mismatches, percent, resolve_preference
+from include.reconcile import mismatches, severity
+from include.records import (
+    Comparison,
+    Criterion,
+    CriterionResult,
+    GenerationErrors,
+    JudgeOutput,
+    Judgment,
+    Pair,
+    RubricScore,
+)
+from include.winrate import percent, resolve_preference
 
 WIN, LOSS, TIE = ("B>A", "A>B"), ("A>B", "B>A"), ("A=B", "A=B")
 ALWAYS_A, HALF_WIN, HALF_LOSS = ("A>B", "A>B"), ("B>A", "A=B"), ("A=B", "B>A")
@@ -466,6 +476,229 @@ class TestNasty:
             assert 0 <= rate.low <= rate.estimate + 1e-12 and rate.estimate - 1e-12 <= rate.high
             assert rate.high <= 1
         json.dumps(asdict(result), allow_nan=False)
+
+
+def rows_of(comparison):
+    return {row.metric: row for row in comparison.reconciliation}
+
+
+def flagged(comparison):
+    return {row.metric: severity(row) for row in mismatches(comparison)}
+
+
+class TestIdentities:
+    """What must hold between Nova's own numbers, and between them and ours."""
+
+    METRICS = totals([WIN] * 15 + [LOSS] * 5) | {"winrate": 0.75}
+
+    def flags(self, **changes):
+        return flagged(compare(make_pairs(20), metrics=self.METRICS | changes))
+
+    def test_numbers_that_agree_are_shown_and_not_flagged(self):
+        result = compare(make_pairs(20), metrics=self.METRICS)
+        assert flagged(result) == {}
+        assert rows_of(result)["total"].nova == rows_of(result)["total"].recomputed == 40
+
+    def test_more_judgments_than_two_per_pair_contradict(self):
+        assert self.flags(ties=1.0)["total"] == "contradiction"
+
+    def test_fewer_judgments_than_two_per_pair_are_a_warning(self):
+        # AWS's rubric README: seven pairs, 3 + 7 + 0 + 1 = 11; its winrate, scores and margin.
+        published = {"a_scores": 3.0, "b_scores": 7.0, "ties": 0.0, "inference_error": 1.0}
+        published |= {"winrate": 0.7, "lower_rate": 0.4, "upper_rate": 0.909}
+        published |= {"weighted_score_A": 0.495, "weighted_score_B": 0.63, "score_margin": -0.135}
+        result = compare(make_pairs(7), metrics=published)
+        assert flagged(result) == {"total": "warning"}
+        assert "an error once per pair" in rows_of(result)["total"].note
+        assert result.verdict == "inconclusive"
+
+    def test_an_error_counted_once_per_pair_is_a_warning_and_one_too_many_contradicts(self):
+        verdicts = [WIN] * 30 + [(None, None)]
+        result = compare(
+            make_pairs(31), verdicts, metrics=totals(verdicts) | {"inference_error": 1.0}
+        )
+        assert flagged(result) == {"inference_error": "warning", "total": "warning"}
+        result = compare(make_pairs(30), verdicts[:30], metrics={"inference_error": 1.0})
+        assert flagged(result)["inference_error"] == "contradiction"
+
+    def test_a_win_rate_that_is_not_b_of_a_and_b_contradicts(self):
+        assert self.flags(winrate=0.6) == {"winrate": "contradiction"}
+        assert self.flags(winrate=0.755) == {}
+
+    def test_a_win_rate_outside_its_own_interval_contradicts(self):
+        assert self.flags(lower_rate=0.6, upper_rate=0.9) == {}
+        flags = self.flags(lower_rate=0.8, upper_rate=0.9)
+        assert flags == {"winrate_in_interval": "contradiction"}
+
+    def test_novas_interval_is_shown_and_cannot_contradict_ours(self):
+        assert self.flags(lower_rate=0.0, upper_rate=1.0) == {}
+
+    def test_a_score_other_than_b_scores_is_a_warning_only(self):
+        assert self.flags(score=30.0) == {}
+        assert self.flags(score=0.75) == {"score": "warning"}
+
+    def test_standard_errors_are_shown_and_never_flagged(self):
+        result = compare(make_pairs(20), metrics=self.METRICS | {"b_scores_stderr": 9.0})
+        row = rows_of(result)["b_scores_stderr"]
+        assert row.recomputed == pytest.approx(math.sqrt(0.75 * 0.25 / 40))
+        assert flagged(result) == {} and "too small" not in row.note
+
+    def test_a_standard_error_that_lighteval_made_too_small_is_told(self):
+        # lighteval 0.10 stderr.py: mean_stderr of 1000 bootstrap means.
+        import numpy
+
+        draws = numpy.random.default_rng(0).binomial(40, 0.75, 1000) / 40
+        small = float(draws.std(ddof=1) / math.sqrt(1000))
+        result = compare(make_pairs(20), metrics=self.METRICS | {"b_scores_stderr": small})
+        assert "31.6 times too small" in rows_of(result)["b_scores_stderr"].note
+        assert flagged(result) == {}
+
+    def test_errors_of_a_and_b_that_cannot_differ_are_told(self):
+        # AWS's notebook, "Example Metrics Output": 16 to 10, errors 0.03 and 0.09, no ties.
+        metrics = totals([]) | {"a_scores": 16.0, "b_scores": 10.0}
+        errors = {"a_scores_stderr": 0.03, "b_scores_stderr": 0.09}
+        differs = "differs from b_scores_stderr"
+        row = rows_of(compare(make_pairs(13), metrics=metrics | errors))["a_scores_stderr"]
+        assert differs in row.note
+        equal = metrics | errors | {"a_scores_stderr": 0.09}
+        row = rows_of(compare(make_pairs(13), metrics=equal))["a_scores_stderr"]
+        assert differs not in row.note
+
+    def test_metrics_that_are_lacking_are_no_mismatch(self):
+        result = compare(make_pairs(2), [WIN, LOSS])
+        assert flagged(result) == {} and "score" not in rows_of(result)
+
+
+def make_score(i, baseline, candidate, margin=None, criteria=()):
+    margin = baseline - candidate if margin is None else margin
+    return RubricScore(f"p{i}", baseline, candidate, margin, list(criteria), "because")
+
+
+def make_criterion(name, baseline, candidate, weight=1.0, kind="scale"):
+    return Criterion(name, kind, weight, "what it is", baseline, candidate, "x", "y")
+
+
+class TestRubric:
+    """Scores of a rubric judge: means, and what must hold between them."""
+
+    def compare(self, scores, **metrics):
+        verdicts = [WIN] * len(scores)
+        return winrate.compare(
+            baseline="qwen",
+            candidate="claude",
+            prompts=len(scores),
+            generation_errors=GenerationErrors(0, 0),
+            pairs=make_pairs(len(scores)),
+            output=JudgeOutput(
+                totals(verdicts) | metrics, judge(make_pairs(len(scores)), verdicts), rubric=scores
+            ),
+            confidence_level=0.95,
+            min_consistency=0.5,
+            max_error_rate=0.05,
+        )
+
+    def test_means_are_of_roles_and_negative_margins_favour_the_candidate(self):
+        result = self.compare([make_score(0, 0.5, 0.75), make_score(1, 0.25, 1.0)])
+        found = result.rubric
+        assert (found.pairs, found.baseline, found.candidate) == (2, 0.375, 0.875)
+        assert found.margin == -0.5
+
+    def test_criteria_are_put_on_one_scale_and_counted_by_name(self):
+        scores = [
+            make_score(0, 0, 0, criteria=[make_criterion("Factual_accuracy", 1, 5, 0.6)]),
+            make_score(1, 0, 0, criteria=[make_criterion("factual accuracy", 3, 3, 0.4)]),
+            make_score(2, 0, 0, criteria=[make_criterion("polite", 1, 0, 1.0, "binary")]),
+        ]
+        result = self.compare(scores).rubric
+        assert result.criteria == [
+            CriterionResult("factual accuracy", "scale", 2, 0.5, 0.25, 0.75),
+            CriterionResult("polite", "binary", 1, 1.0, 1.0, 0.0),
+        ]
+
+    def test_a_criterion_counts_only_where_both_responses_have_a_score(self):
+        scores = [
+            make_score(0, 0, 0, criteria=[make_criterion("tone", None, 5)]),
+            make_score(1, 0, 0, criteria=[make_criterion("tone", 2, 3)]),
+            make_score(2, 0, 0, criteria=[make_criterion("style", 2, 3, kind=None)]),
+        ]
+        tone, style = self.compare(scores).rubric.criteria
+        assert (tone.pairs, tone.baseline, tone.candidate) == (1, 0.25, 0.5)
+        assert (style.pairs, style.baseline, style.candidate) == (0, None, None)
+
+    def test_a_summary_lists_fifty_criteria_and_counts_the_rest(self):
+        criteria = [make_criterion(f"c{n}", 1, 2) for n in range(60)]
+        result = self.compare([make_score(0, 0, 0, criteria=criteria)]).rubric
+        assert (len(result.criteria), result.criteria_omitted) == (50, 10)
+
+    def test_scores_decide_nothing(self):
+        result = self.compare([make_score(i, 1.0, 0.0) for i in range(30)])
+        assert result.verdict == "candidate_better" and result.win_rate.estimate == 1.0
+
+    def test_a_judge_without_a_rubric_has_none(self):
+        assert compare(make_pairs(2), [WIN, LOSS]).rubric is None
+
+    def test_scores_that_agree_are_not_flagged(self):
+        # Criteria of the README's form: 0.6 of scale, 0.4 of binary.
+        criteria = [
+            make_criterion("accuracy", 2, 4, 0.6),
+            make_criterion("polite", 1, 0, 0.4, "binary"),
+        ]
+        result = self.compare(
+            [make_score(0, 0.55, 0.45, criteria=criteria)],
+            weighted_score_A=0.55,
+            weighted_score_B=0.45,
+            score_margin=0.1,
+        )
+        assert flagged(result) == {}
+        assert rows_of(result)["pair_scores_from_criteria"].recomputed == 1
+
+    def test_weights_that_do_not_add_up_to_one_may_be_shares(self):
+        criteria = [make_criterion("a", 1, 5, 30.0), make_criterion("b", 5, 5, 10.0)]
+        assert flagged(self.compare([make_score(0, 0.25, 1.0, criteria=criteria)])) == {}
+
+    def test_means_that_differ_from_novas_are_warnings(self):
+        result = self.compare(
+            [make_score(0, 0.2, 0.4), make_score(1, 0.4, 0.8)],
+            weighted_score_A=0.6,
+            weighted_score_B=0.6,
+            score_margin=0.0,
+        )
+        assert flagged(result) == {"weighted_score_A": "warning", "score_margin": "warning"}
+
+    def test_a_margin_that_is_not_a_minus_b_contradicts(self):
+        result = self.compare([make_score(0, 0.5, 0.75, margin=0.25), make_score(1, 0.5, 0.5)])
+        assert flagged(result) == {"pair_margins_identity": "contradiction"}
+        row = rows_of(result)["pair_margins_identity"]
+        assert (row.nova, row.recomputed, row.unit) == (2, 1, "pairs")
+        result = self.compare([], weighted_score_A=0.495, weighted_score_B=0.63, score_margin=0.135)
+        assert flagged(result)["score_margin_identity"] == "contradiction"
+
+    def test_a_margin_beyond_one_contradicts(self):
+        result = self.compare([make_score(0, 2.0, 0.5)])
+        assert flagged(result) == {"pair_margins_in_range": "contradiction"}
+        result = compare(make_pairs(1), metrics={"score_margin": -1.5})
+        assert flagged(result)["score_margin_in_range"] == "contradiction"
+
+    def test_a_weighted_score_that_its_criteria_do_not_give_is_a_warning(self):
+        score = make_score(0, 0.9, 0.5, criteria=[make_criterion("tone", 1, 3)])
+        assert flagged(self.compare([score])) == {"pair_scores_from_criteria": "warning"}
+
+    def test_standard_errors_of_scores_are_those_of_scipy(self):
+        scores = [make_score(i, value, 0.5) for i, value in enumerate((0.1, 0.5, 0.4, 0.9))]
+        row = rows_of(self.compare(scores, weighted_score_A_stderr=0.005))
+        assert row["weighted_score_A_stderr"].recomputed == pytest.approx(
+            stats.sem([0.1, 0.5, 0.4, 0.9])
+        )
+        assert "31.6 times" in row["weighted_score_A_stderr"].note
+
+    def test_a_comparison_with_a_rubric_is_json_and_back(self):
+        from pydantic import TypeAdapter
+
+        result = self.compare([make_score(0, 0.5, 0.75, criteria=[make_criterion("tone", 1, 3)])])
+        stored = json.dumps(asdict(result), allow_nan=False)
+        assert TypeAdapter(Comparison).validate_python(json.loads(stored)) == result
+        old = {key: value for key, value in asdict(result).items() if key != "rubric"}
+        assert TypeAdapter(Comparison).validate_python(old).rubric is None
 
 
 class TestGate:
