@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from include import judge_table
 from include.config import Environment, Judge
 from include.errors import ConfigError
 from include.recipes import Recipe
-
-IMAGE_ACCOUNTS = {
-    "us-east-1": "708977205387",
-    "us-west-2": "176779409107",
-    "ap-northeast-1": "878185805882",
-}
-"""Where Nova's evaluation container lives (sagemaker-hyperpod-recipes, June 2026)."""
-
-IMAGE = "{account}.dkr.ecr.{region}.amazonaws.com/nova-evaluation-repo:SM-TJ-Eval-V2-latest"
 
 LONGEST_JOB = 86_400
 """Seconds: what the SageMaker SDK sends, and the most that we allow."""
@@ -32,15 +24,14 @@ def image_uri(environment: Environment) -> str:
     Raises:
         ConfigError: AWS publishes none there, and the environment names none.
     """
-    if environment.judge_image_uri:
-        return environment.judge_image_uri
-    if environment.region not in IMAGE_ACCOUNTS:
+    image = environment.judge_image_uri or judge_table.image_uri(environment.region)
+    if image is None:
+        regions = ", ".join(judge_table.regions())
         raise ConfigError(
-            f"environment {environment.name}: AWS publishes the Nova judge in "
-            f"{', '.join(sorted(IMAGE_ACCOUNTS))}, not in {environment.region}; "
-            "run there, or set judge_image_uri"
+            f"environment {environment.name}: AWS publishes the Nova judge in {regions}, not in "
+            f"{environment.region}; run there, or set judge_image_uri"
         )
-    return IMAGE.format(account=IMAGE_ACCOUNTS[environment.region], region=environment.region)
+    return image
 
 
 def max_runtime_seconds(pairs: int, max_runtime_minutes: int | None) -> int:

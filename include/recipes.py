@@ -152,6 +152,12 @@ def to_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe, sort_keys=False)
 
 
+def from_yaml(body: bytes) -> Recipe:
+    """Read what `to_yaml` wrote."""
+    recipe: Recipe = yaml.safe_load(body)
+    return recipe
+
+
 def _content(name: str, read: Read | None) -> bytes:
     if name.startswith("s3://"):
         return _from_s3(name, read)

@@ -101,6 +101,10 @@ class Run:
         """Return one of the run's models."""
         return next(model for model in self.config.models if model.name == name)
 
+    def recipe(self) -> recipes.Recipe:
+        """Return the judge's recipe, as it is sent."""
+        return recipes.from_yaml(self.folder.read(RECIPE))
+
     def prompts(self) -> list[Prompt]:
         """Return the run's prompts."""
         return list(self.folder.read_records(PROMPTS, Prompt))
@@ -129,7 +133,7 @@ def resolve(
     environment = config.environment
     client = connect(environment.aws_conn_id)
     account.check(client("sts", **account.QUICK), environment)
-    recipe = recipes.load(config.judge.recipe, config.judge.overrides)
+    recipe = _load_recipe(config, client)
     judge.image_uri(environment)
     run_slug = names.run_slug(dag_id, run_id)
     uri = f"{environment.output_s3_uri}/{config.evaluation}/{run_slug}"
@@ -148,6 +152,21 @@ def resolve(
     }
 
 
+def _load_recipe(config: RunConfig, client: Client) -> recipes.Recipe:
+    """Read the judge's recipe, from S3 too, with the evaluation's overrides."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    def read(uri: str) -> bytes:
+        bucket, key = storage.split_uri(uri)
+        try:
+            body: bytes = client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+        except (BotoCoreError, ClientError) as error:
+            raise ConfigError(f"judge.recipe: {uri} cannot be read: {error}") from None
+        return body
+
+    return recipes.load(config.judge.recipe, config.judge.overrides, read=read)
+
+
 def load_prompts(run: Run) -> list[Shard]:
     """Read the data set into `prompts/` and cut the work of every model into shards."""
     from include.prompts import load_prompts as load
@@ -164,9 +183,19 @@ def load_prompts(run: Run) -> list[Shard]:
 
 
 def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
-    """Ask every Bedrock model one tiny question, say what will happen, name the candidates."""
-    from include import providers
+    """Look at the account, ask every Bedrock model one tiny question, name the candidates.
 
+    Raises:
+        ConfigError: Something that would stop the run later, when it has cost money.
+    """
+    from include import preflight, providers
+
+    findings = preflight.check(run.config, run.client, run.recipe())
+    for finding in findings:
+        log.info("%s: %s: %s", finding.level, finding.what, finding.message)
+    refused = preflight.refusals(findings)
+    if refused:
+        raise ConfigError(f"this run would fail:\n{refused}")
     prompt = run.prompts()[0]
     for model in run.config.models:
         if not isinstance(model, BedrockModel):
@@ -276,7 +305,7 @@ def write_judge_input(run: Run, candidate: str) -> JudgeJob:
     count = sum(pair.status == "judged" for pair in pairs)
     if not count:
         return {"candidate": candidate, "pairs": 0, "request": None}
-    recipe = recipes.load(run.config.judge.recipe, run.config.judge.overrides)
+    recipe = run.recipe()
     environment = run.config.environment
     request = judge.training_job(
         environment,

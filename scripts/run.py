@@ -33,6 +33,9 @@ def load(config: Path | None, environment: str | None, cwd: Path) -> dict[str, A
     dataset = conf.get("dataset")
     if isinstance(dataset, dict) and (cwd / str(dataset.get("source"))).is_file():
         conf["dataset"] = {**dataset, "source": str((cwd / dataset["source"]).resolve())}
+    options = conf.get("judge")
+    if isinstance(options, dict) and (cwd / str(options.get("recipe"))).is_file():
+        conf["judge"] = {**options, "recipe": str((cwd / options["recipe"]).resolve())}
     if environment:
         conf["environment"] = environment
     return conf

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "generate": {"errors", "providers", "records", "storage"},
     "pairs": {"records", "storage"},
     "deploy": {"config", "errors"},
-    "judge": {"config", "errors", "recipes"},
+    "judge": {"config", "errors", "judge_table", "recipes"},
     "cells": set(),
     "rubric": {"cells", "records"},
     "judge_output": {"cells", "errors", "records", "rubric"},
@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "publish": {"charts", "config", "gate", "judge", "records", "report", "storage", "winrate"},
     "steps": GROUND
     | {"prompts", "providers", "generate", "pairs", "deploy", "judge", "judge_output"}
-    | {"winrate", "publish"},
+    | {"winrate", "publish", "preflight"},
     # the glue to Airflow
     "tasks": {"account", "config_files", "errors", "ownership", "steps"},
     "operators": {"cloudwatch", "errors", "judge", "steps", "tasks"},
