@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from include.records import Comparison, Pair, Preference, Summary, Verdict
-from include.winrate import ResolvedPair, mismatches, percent
+from include.reconcile import contradictions, severity
+from include.records import Comparison, Pair, Preference, RubricScore, Summary, Verdict
+from include.winrate import ResolvedPair, percent
 
 TEMPLATES = Path(__file__).parent / "templates"
 LOSSES_SHOWN = 20
@@ -34,6 +35,8 @@ class ReportPair:
     verdict_backward: Verdict | None
     candidate_name: str | None = None
     """Whose pair it is, where a run has several candidates."""
+    rubric: RubricScore | None = None
+    """What a rubric judge scored and why."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def render(summary: Summary, *, charts: Mapping[str, bytes], examples: Sequence[
         summary=summary,
         verdicts=VERDICTS,
         drawing=interval_drawing,
-        mismatches=mismatches,
+        contradictions=contradictions,
+        severity=severity,
         charts={alt: base64.b64encode(png).decode("ascii") for alt, png in charts.items()},
         losses=losses[:LOSSES_SHOWN],
         losses_hidden=max(0, len(losses) - LOSSES_SHOWN),
@@ -79,8 +83,12 @@ def render(summary: Summary, *, charts: Mapping[str, bytes], examples: Sequence[
     )
 
 
-def report_pair(resolved: ResolvedPair, candidate_name: str | None = None) -> ReportPair:
-    """A resolved pair as the report shows it."""
+def report_pair(
+    resolved: ResolvedPair,
+    candidate_name: str | None = None,
+    rubric: RubricScore | None = None,
+) -> ReportPair:
+    """A resolved pair as the report shows it, with its scores if a rubric judge gave any."""
     pair: Pair = resolved.pair
     return ReportPair(
         prompt_id=pair.prompt_id,
@@ -92,6 +100,7 @@ def report_pair(resolved: ResolvedPair, candidate_name: str | None = None) -> Re
         verdict_forward=resolved.verdict("forward"),
         verdict_backward=resolved.verdict("backward"),
         candidate_name=candidate_name,
+        rubric=rubric,
     )
 
 

@@ -8,12 +8,17 @@ import pytest
 
 from include.records import (
     Cost,
+    Criterion,
+    CriterionResult,
     Gate,
     GenerationErrors,
     JudgeOutput,
     Judgment,
     Notice,
     Pair,
+    Reconciliation,
+    RubricResult,
+    RubricScore,
     Summary,
     SummaryEnvironment,
 )
@@ -200,6 +205,62 @@ def test_a_run_without_comparisons_has_a_page(status):
     assert shown.open == [] and shown.says("No candidate could be compared")
 
 
+def test_numbers_that_only_differ_are_not_called_contradictions():
+    result = make_comparison()
+    score = Reconciliation("score", 3.0, 4.0, "score", "documented as b_scores")
+    shown = page(replace(result, reconciliation=[*result.reconciliation, score]))
+    assert shown.says("Contradictions with Nova's numbers 0")
+    assert shown.says("differs : documented as b_scores") and not shown.says("contradicts")
+
+
+CRITERION = Criterion("accuracy", "scale", 0.6, "Facts are right.", 2, 4, "Wrong year.", "Right.")
+
+
+def with_rubric(result, **changes):
+    found = RubricResult(
+        pairs=66,
+        baseline=0.495,
+        candidate=0.63,
+        margin=-0.135,
+        criteria=[CriterionResult("accuracy", "scale", 41, 0.6, 0.25, 0.75)],
+        criteria_omitted=7,
+    )
+    return replace(result, rubric=replace(found, **changes))
+
+
+def test_a_rubrics_criteria_are_a_table_of_means_and_weights():
+    shown = page(with_rubric(make_comparison()))
+    assert shown.says("Weighted score 66 0.495 0.63")
+    assert shown.says("accuracy scale 41 0.6 0.25 0.75")
+    assert shown.says("margin -0.135, baseline minus candidate") and shown.says("7 more are not")
+    assert shown.open == []
+
+
+def test_without_a_rubric_there_is_no_such_table():
+    shown = page(make_comparison(), examples=[make_loss()])
+    assert not shown.says("Scores by criterion") and not shown.says("Why, says the judge")
+
+
+def test_a_lost_pair_shows_why_the_judge_preferred_the_baseline():
+    score = RubricScore("p0", 0.6, 0.2, 0.4, [CRITERION], "A is clearly better.")
+    shown = page(with_rubric(make_comparison()), examples=[make_loss(rubric=score)])
+    assert shown.says("A is clearly better.") and shown.says("A is the baseline")
+    assert shown.says("Facts are right. 0.6 2 of 5 Wrong year. 4 of 5 Right.")
+    assert shown.open == []
+
+
+def test_a_judges_text_is_harmless():
+    hostile = Criterion(HOSTILE, None, None, HOSTILE, None, None, HOSTILE, HOSTILE)
+    score = RubricScore("p0", None, None, None, [hostile], HOSTILE)
+    row = CriterionResult(HOSTILE, None, 0, None, None, None)
+    result = with_rubric(make_comparison(), criteria=[row], baseline=None, margin=None)
+    shown = page(result, examples=[make_loss(rubric=score)])
+    assert shown.open == []
+    assert not {"script", "iframe", "img"} & set(shown.tags)
+    assert not [name for _, name, _ in shown.attributes if name.startswith("on")]
+    assert shown.text.count(HOSTILE) == 6
+
+
 def test_no_pairs_at_all_have_a_page():
     assert page(make_comparison(0, 0)).says("no win rate")
 
@@ -223,5 +284,8 @@ def test_the_drawing_is_on_a_scale_from_0_to_100_percent():
 def test_a_resolved_pair_becomes_a_pair_to_read():
     pair = Pair("p1", "q", "x", "y", "judged", category="code")
     judgments = [Judgment("p1", "forward", "A>B"), Judgment("p1", "backward", "B>A")]
-    shown = report_pair(resolve_pairs([pair], judgments)[0], "claude")
+    resolved = resolve_pairs([pair], judgments)[0]
+    score = RubricScore("p1", 0.6, 0.2, 0.4)
+    assert report_pair(resolved, None, score).rubric == score
+    shown = report_pair(resolved, "claude")
     assert shown == ReportPair("p1", "code", "q", "x", "y", "baseline", "A>B", "B>A", "claude")
