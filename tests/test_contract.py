@@ -1,6 +1,8 @@
 """Facts about what the real SageMaker SDKs send, and that we send the same, field by field."""
 
+import copy
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ from contract.cases import (
     ENDPOINTS,
     INPUT,
     JOBS,
+    MICRO,
     OUTPUT,
+    RUBRIC,
     TAGS,
     V2_CANNOT,
     Endpoint,
@@ -50,6 +54,17 @@ def differences(ours: Json, theirs: Json) -> dict[str, tuple[Any, Any]]:
     pairs = {p: (mine.get(p, ABSENT), yours.get(p, ABSENT)) for p in sorted({*mine, *yours})}
     # 0 is not False, and 1 is not 1.0: AWS takes them for different types.
     return {p: (a, b) for p, (a, b) in pairs.items() if (type(a), a) != (type(b), b)}
+
+
+def only_known(ours: Json, theirs: Json, known: dict[str, tuple[Any, Any]]) -> None:
+    """Fail on a difference without a reason, and on a reason without its difference."""
+    found = differences(ours, theirs)
+    lines = [
+        f"{path}: ours and the SDK's are {found.get(path, 'equal')}, expected {known.get(path)}"
+        for path in sorted({*found, *known})
+        if found.get(path) != known.get(path)
+    ]
+    assert not lines, "\n".join(["", *lines])
 
 
 def arrived(sandbox: Sandbox, operation: str, key: str, name: str) -> Json:
@@ -168,7 +183,7 @@ def known(case: Job) -> dict[str, tuple[Any, Any]]:
 @pytest.mark.parametrize("case", JOBS, ids=lambda case: case.key)
 def test_the_judge_job_is_the_sdks(driven: Driven, case: Job) -> None:
     theirs = driven.job(case)
-    assert differences(our_job(case, theirs), theirs) == known(case)
+    only_known(our_job(case, theirs), theirs, known(case))
 
 
 @pytest.mark.parametrize("case", JOBS, ids=lambda case: case.key)
@@ -184,8 +199,9 @@ def test_the_sdk_uploads_the_recipe_that_we_upload(driven: Driven, case: Job) ->
 @pytest.mark.parametrize("case", ENDPOINTS, ids=lambda case: case.key)
 def test_the_endpoint_is_the_sdks(driven: Driven, case: Endpoint) -> None:
     theirs = driven.endpoint(case)
-    alone = {path: (ABSENT, value) for path, value in case.theirs_alone.items()}
-    assert differences(our_endpoint(case), theirs) == alone
+    known = {path: (ABSENT, value) for path, value in case.theirs_alone.items()}
+    known |= {path: (value, ABSENT) for path, value in case.ours_alone.items()}
+    only_known(our_endpoint(case), theirs, known)
 
 
 @pytest.mark.parametrize("version", [V2, V3])
@@ -194,3 +210,115 @@ def test_the_sdk_follows_a_job_to_its_end(driven: Driven, version: str) -> None:
     name = driven.name(case)
     job = driven.sandbox.client("sagemaker").describe_training_job(TrainingJobName=name)
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+
+
+def only(cases: list[Any], key: str) -> Any:
+    (found,) = [case for case in cases if case.key == key]
+    return found
+
+
+EVERY_OPTION = [only(JOBS, f"{form}-{MICRO}-every-option") for form in ("v2", "v3")]
+ENGINE = only(ENDPOINTS, "v2-vllm-every-option")
+
+STUB: Json = {
+    "TrainingJobName": "name",
+    "StoppingCondition": {"MaxRuntimeInSeconds": 1},
+    "HyperParameters": {"sagemaker_recipe_local_path": "recipe/recipe.yaml"},
+    "InputDataConfig": [
+        {"ChannelName": "recipe", "DataSource": {"S3DataSource": {"S3Uri": "s3://bucket/recipe"}}}
+    ],
+}
+"""Enough of an SDK's request to see which fields ours has, before any SDK has run."""
+
+
+def replaced(request: Json, path: str, value: Any) -> Json:
+    """Return a copy with one leaf replaced, or without it where the value is ABSENT."""
+    changed = copy.deepcopy(request)
+    steps = [int(s) if s.isdigit() else s for s in re.findall(r"[^.\[\]]+", path)]
+    place: Any = changed
+    for step in steps[:-1]:
+        place = place[step]
+    if value == ABSENT:
+        del place[steps[-1]]
+    else:
+        place[steps[-1]] = value
+    return changed
+
+
+def other(value: Any) -> Any:
+    """Return another value of the same type."""
+    return not value if isinstance(value, bool) else value + ("x" if isinstance(value, str) else 1)
+
+
+def the_change_is_found(ours: Json, theirs: Json, known: Any, path: str) -> None:
+    only_known(ours, theirs, known)
+    for value in (other(leaves(ours)[path]), ABSENT):
+        with pytest.raises(AssertionError, match=re.escape(path)):
+            only_known(replaced(ours, path, value), theirs, known)
+
+
+@pytest.mark.parametrize(
+    ("case", "path"),
+    [(case, path) for case in EVERY_OPTION for path in leaves(our_job(case, STUB))],
+    ids=lambda value: value if isinstance(value, str) else value.key,
+)
+def test_a_changed_field_of_the_judge_job_is_found(driven: Driven, case: Job, path: str) -> None:
+    theirs = driven.job(case)
+    the_change_is_found(our_job(case, theirs), theirs, known(case), path)
+
+
+@pytest.mark.parametrize("path", leaves(our_endpoint(ENGINE)))
+def test_a_changed_field_of_the_endpoint_is_found(driven: Driven, path: str) -> None:
+    known = {path: (value, ABSENT) for path, value in ENGINE.ours_alone.items()}
+    the_change_is_found(our_endpoint(ENGINE), driven.endpoint(ENGINE), known, path)
+
+
+def test_a_field_that_only_the_sdk_sends_is_found(driven: Driven) -> None:
+    (case, _) = EVERY_OPTION
+    theirs = driven.job(case)
+    with pytest.raises(AssertionError, match=r"Environment\.NEW"):
+        only_known(our_job(case, theirs), {**theirs, "Environment": {"NEW": "1"}}, known(case))
+
+
+captured = pytest.mark.skipif(
+    not CONTRACT.exists(), reason="the captured requests are not beside the project"
+)
+OWN = re.compile(
+    r"TrainingJobName|RoleArn|ExecutionRoleArn|ModelName|EndpointConfigName|S3Uri|S3OutputPath"
+    r"|sagemaker_recipe_local_path|MaxRuntimeInSeconds"
+)
+"""Leaves that every run has its own values for."""
+
+
+def blurred(request: Json) -> Json:
+    return {p: "(its own)" if OWN.search(p) else v for p, v in leaves(request).items()}
+
+
+@captured
+@pytest.mark.parametrize(
+    ("key", "scenario", "unlike"),
+    [
+        (f"v2-{MICRO}-plain", "judge_with_train_channel", set()),
+        (f"v2-{RUBRIC}-plain", "rubric_with_train_channel", set()),
+        # The captured job had one instance; ours overrides the recipe's replicas.
+        (f"v2-{MICRO}-every-option", "judge_all_options", {"ResourceConfig.InstanceCount"}),
+        (f"v3-{MICRO}-plain", "judge_with_train_channel", set()),
+        (f"v3-{RUBRIC}-plain", "rubric_with_train_channel", set()),
+    ],
+)
+def test_the_captured_jobs_are_what_the_sdks_still_send(
+    driven: Driven, key: str, scenario: str, unlike: set[str]
+) -> None:
+    case = only(JOBS, key)
+    file = CONTRACT / f"create_training_job.sagemaker-{case.sdk}.json"
+    kept = json.loads(file.read_text())["scenarios"][scenario]["request"]
+    assert set(differences(blurred(kept), blurred(driven.job(case)))) == unlike
+
+
+@captured
+def test_the_captured_endpoint_is_what_the_sdk_still_sends(driven: Driven) -> None:
+    calls = json.loads((CONTRACT / f"deploy_endpoint.sagemaker-{V2}.json").read_text())["calls"]
+    live = driven.endpoint(only(ENDPOINTS, "v2-tgi"))
+    for call in calls:
+        found = differences(blurred(call["body"]), blurred(live[call["operation"]]))
+        assert {path for path in found if not path.startswith("Tags")} == set()

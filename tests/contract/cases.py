@@ -7,6 +7,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import ANY
 
 from contract.sdk import BUCKET, ROLE, V2, V3
 from sandbox_server import ROOT
@@ -157,6 +158,19 @@ CUDA_13 = "al2023-ami-sagemaker-inference-gpu-4-1"
 ROUTING = {"routing_config": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"}}
 G5 = "ml.g5.2xlarge"
 
+VARIABLES = "CreateModel.PrimaryContainer.Environment."
+TGI_VARIABLES = {
+    f"{VARIABLES}HF_TASK": "text-generation",
+    f"{VARIABLES}SAGEMAKER_PROGRAM": "",
+    f"{VARIABLES}SAGEMAKER_SUBMIT_DIRECTORY": "",
+    f"{VARIABLES}SAGEMAKER_CONTAINER_LOG_LEVEL": "20",
+    f"{VARIABLES}SAGEMAKER_REGION": "us-east-1",
+}
+"""What HuggingFaceModel sends to TGI and we send to every engine; LMI and vLLM read none of it."""
+
+EMPTY_FOLDER = {"CreateModel.PrimaryContainer.ModelDataUrl": ANY}
+"""ModelBuilder names a folder of its own and puts nothing into it; HF_MODEL_ID is what counts."""
+
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -171,6 +185,7 @@ class Endpoint:
     deployment: Json
     environment: Json = field(default_factory=dict)
     theirs_alone: Json = field(default_factory=dict)
+    ours_alone: Json = field(default_factory=dict)
 
     def scenario(self) -> Json:
         return {
@@ -213,6 +228,7 @@ ENDPOINTS = [
         model={"env": {"HF_MODEL_ID": QWEN}},
         image_uri=VLLM,
         deployment=ON_CUDA_13,
+        ours_alone=TGI_VARIABLES,
     ),
     Endpoint(
         key="v2-vllm-every-option",
@@ -225,6 +241,7 @@ ENDPOINTS = [
         },
         image_uri=VLLM,
         deployment={**ON_CUDA_13, "kms_key": KEY},
+        ours_alone=TGI_VARIABLES,
         environment={"vpc": NETWORK, "volume_kms_key_arn": KEY},
     ),
     Endpoint(
@@ -235,6 +252,7 @@ ENDPOINTS = [
         model={"env": {"HF_MODEL_ID": QWEN, "OPTION_MAX_MODEL_LEN": "8192"}},
         image_uri=LMI,
         deployment=ON_CUDA_13,
+        ours_alone=TGI_VARIABLES,
     ),
     Endpoint(
         key="v2-lmi-djl-model",
@@ -244,6 +262,7 @@ ENDPOINTS = [
         model={"model_id": QWEN},
         image_uri=LMI,
         deployment=ON_CUDA_13,
+        ours_alone=TGI_VARIABLES,
         theirs_alone={"CreateModel.PrimaryContainer.Environment.OPTION_ENGINE": "Python"},
     ),
     Endpoint(
@@ -254,6 +273,7 @@ ENDPOINTS = [
         model={"env": {"HF_MODEL_ID": QWEN}},
         image_uri=HF_VLLM,
         deployment=ON_CUDA_13,
+        ours_alone=TGI_VARIABLES,
     ),
     Endpoint(
         key="v3-vllm",
@@ -263,6 +283,8 @@ ENDPOINTS = [
         model={"env_vars": {"HF_MODEL_ID": QWEN}},
         image_uri=VLLM,
         deployment=ON_CUDA_13,
+        theirs_alone=EMPTY_FOLDER,
+        ours_alone=TGI_VARIABLES,
     ),
     Endpoint(
         key="v3-lmi",
@@ -272,5 +294,7 @@ ENDPOINTS = [
         model={"env_vars": {"HF_MODEL_ID": QWEN}},
         image_uri=LMI,
         deployment=STARTUP,  # this SDK finds the AMI by itself, from cu130 in the image's tag
+        theirs_alone=EMPTY_FOLDER,
+        ours_alone=TGI_VARIABLES,
     ),
 ]
