@@ -133,7 +133,10 @@ def test_a_list_is_filtered_and_paged(sandbox: Sandbox) -> None:
         create_model(sandbox, f"{prefix}-{number}")
     pages = list(
         sagemaker.get_paginator("list_models").paginate(
-            NameContains=prefix, SortBy="Name", PaginationConfig={"PageSize": 2}
+            NameContains=prefix,
+            SortBy="Name",
+            SortOrder="Ascending",
+            PaginationConfig={"PageSize": 2},
         )
     )
     found = [model["ModelName"] for page in pages for model in page["Models"]]

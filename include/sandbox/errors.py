@@ -16,3 +16,12 @@ class AwsError(Exception):
 def validation(message: str) -> AwsError:
     """Return what AWS calls a ValidationException."""
     return AwsError("ValidationException", message)
+
+
+class ContainerError(Exception):
+    """Why a job fails: its FailureReason."""
+
+
+def refusal(message: str) -> ContainerError:
+    """Return what the judge's container says about input that it does not take."""
+    return ContainerError(f"AlgorithmError: {message}, exit code: 1")

@@ -11,7 +11,6 @@ from typing import Any
 
 from include.sandbox.errors import AwsError, validation
 from include.sandbox.models import Recordings, Reply, answer
-from include.sandbox.s3_store import ACCOUNT
 
 Body = dict[str, Any]
 
@@ -25,11 +24,6 @@ def endpoint_model(container: Body) -> str:
     """Name the model in a container: its Hugging Face id, else where its data lies."""
     environment = container.get("Environment", {})
     return str(environment.get("HF_MODEL_ID") or container.get("ModelDataUrl") or "unknown")
-
-
-def not_in_service(name: str) -> AwsError:
-    """Return what InvokeEndpoint answers while there is no endpoint."""
-    return AwsError("ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")
 
 
 def invoke_endpoint(recordings: Recordings, container: Body, body: Body) -> Any:

@@ -22,7 +22,8 @@ Wsgi = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 def moto_app() -> Wsgi:
     """Return moto's server: S3, STS, IAM, CloudWatch Logs and the rest of AWS that it knows."""
-    os.environ["MOTO_ACCOUNT_ID"] = ACCOUNT  # read when moto is imported
+    os.environ["MOTO_ACCOUNT_ID"] = ACCOUNT  # both are read when moto is imported
+    os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
     app: Wsgi = DomainDispatcherApplication(create_backend_app)

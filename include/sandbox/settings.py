@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,7 +37,7 @@ class Faults:
     timeout: float = 0.0
     latency_ms: float = 0.0
     capacity: float = 0.0
-    """Share of endpoints that AWS has no instance for."""
+    """Share of endpoints and of judge jobs that AWS has no instance for."""
     job_failure: float = 0.0
     """Share of judge jobs that fail."""
     seed: int = 0
@@ -58,6 +58,8 @@ class Delays:
     endpoint: float = 1.0
     delete: float = 0.3
     job: float = 1.0
+    pending: float = 1.0
+    """How long a job with a MaxPendingTimeInSeconds waits for an instance that does not come."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,28 @@ class Settings:
     delays: Delays = Delays()
     recordings: Path | None = None
     """SANDBOX_RECORDINGS: JSON lines of prompt, responses and preference."""
+    quotas: Mapping[str, int] = field(default_factory=dict)
+    """SANDBOX_QUOTAS: instances by AWS's name of the quota."""
 
+
+INSTANCE_SIZES = (
+    *("xlarge", "2xlarge", "4xlarge", "8xlarge"),
+    *("12xlarge", "16xlarge", "24xlarge", "48xlarge"),
+)
+INSTANCE_TYPES = (
+    *(f"ml.{family}.{size}" for family in ("g5", "g6") for size in INSTANCE_SIZES),
+    "ml.p4d.24xlarge",
+    "ml.p5.48xlarge",
+)
+"""Instance types with a quota; the sandbox does not count others."""
+GRANTED = 8
+"""Instances of each type; AWS grants most accounts none."""
+QUOTAS = {
+    f"{instance_type} for {usage} usage": GRANTED
+    for usage in ("training job", "endpoint")
+    for instance_type in INSTANCE_TYPES
+}
+"""AWS's names of the quotas, and their defaults here."""
 
 KNOWN = {
     "SANDBOX_JUDGE": JudgeDials,
@@ -79,7 +102,7 @@ KNOWN = {
     "SANDBOX_RATE": Rate,
     "SANDBOX_DELAYS": Delays,
 }
-OTHERS = ("SANDBOX_RECORDINGS", "SANDBOX_PORT")
+OTHERS = ("SANDBOX_RECORDINGS", "SANDBOX_QUOTAS", "SANDBOX_PORT")
 
 Group = TypeVar("Group")
 
@@ -103,7 +126,22 @@ def read(environ: Mapping[str, str], state: Path) -> Settings:
         rate=_group(Rate, "SANDBOX_RATE", environ),
         delays=_group(Delays, "SANDBOX_DELAYS", environ),
         recordings=Path(recordings) if recordings else None,
+        quotas=_quotas(environ.get("SANDBOX_QUOTAS", "")),
     )
+
+
+def _quotas(text: str) -> dict[str, int]:
+    changed = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        if name not in QUOTAS:
+            raise SettingsError(
+                f"SANDBOX_QUOTAS: {name!r} is not a quota{_nearest(name, list(QUOTAS))}"
+            )
+        if not value.isdecimal():
+            raise SettingsError(f"SANDBOX_QUOTAS: {name}={value}: expected a number of instances")
+        changed[name] = int(value)
+    return changed
 
 
 def _group(cls: Callable[..., Group], variable: str, environ: Mapping[str, str]) -> Group:
