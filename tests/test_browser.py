@@ -17,10 +17,12 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
     copy = Copy(tmp_path_factory.mktemp("browsed"))
-    copy.outcome = copy.run(None)  # type: ignore[attr-defined]
-    assert copy.outcome.code == 0, copy.outcome.output  # type: ignore[attr-defined]
-    yield copy
-    copy.down()
+    try:
+        copy.outcome = copy.run(None)  # type: ignore[attr-defined]
+        assert copy.outcome.code == 0, copy.outcome.output  # type: ignore[attr-defined]
+        yield copy
+    finally:
+        copy.down()
 
 
 @pytest.fixture(scope="module")
