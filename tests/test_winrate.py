@@ -683,6 +683,11 @@ class TestRubric:
         score = make_score(0, 0.9, 0.5, criteria=[make_criterion("tone", 1, 3)])
         assert flagged(self.compare([score])) == {"pair_scores_from_criteria": "warning"}
 
+    def test_weighted_scores_are_not_checked_against_criteria_that_are_not_whole(self):
+        criteria = [make_criterion("tone", 1, 3), make_criterion("style", None, 3)]
+        result = self.compare([make_score(0, 0.9, 0.5, criteria=criteria), make_score(1, 0, 0)])
+        assert "pair_scores_from_criteria" not in rows_of(result)
+
     def test_standard_errors_of_scores_are_those_of_scipy(self):
         scores = [make_score(i, value, 0.5) for i, value in enumerate((0.1, 0.5, 0.4, 0.9))]
         row = rows_of(self.compare(scores, weighted_score_A_stderr=0.005))
