@@ -5,20 +5,27 @@ import json
 import math
 import random
 import tarfile
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
+from sandbox_server import Sandbox
 
-from include import judge_output, rubric
+from include import judge, judge_output, recipes, rubric, winrate
 from include.cells import parse_mapping
+from include.config import Environment, Judge
 from include.errors import ResultsError
-from include.records import Criterion, Pair
+from include.pairs import judge_input
+from include.reconcile import mismatches
+from include.records import Criterion, GenerationErrors, Pair
 
 METRICS = {"a_scores": 1.0, "b_scores": 3.0, "ties": 0.0, "inference_error": 0.0, "winrate": 0.75}
 RESULTS = "job/eval_results/results_2026-11-24T06-00-00.000000.json"
@@ -401,3 +408,84 @@ def test_any_repr_of_a_dict_reads_back_with_none_for_what_is_no_number(value: di
 @given(st.text())
 def test_any_other_text_is_no_mapping(text: str) -> None:
     assert isinstance(parse_mapping(text), dict)
+
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def judged_by(sandbox: Sandbox, recipe: str, pairs: Sequence[Pair]) -> io.BytesIO:
+    """Have the sandbox judge pairs as a run would; return the archive."""
+    s3, sagemaker = sandbox.client("s3"), sandbox.client("sagemaker")
+    settings = yaml.safe_load((ROOT / "dags/environments/sandbox.yaml").read_text())
+    environment = Environment.model_validate({"name": "sandbox", **settings})
+    bucket = environment.output_s3_uri.split("/")[2]
+    name = f"output-{recipe.replace('_', '-')}"
+    for key, body in (
+        ("in/llm_judge.jsonl", judge_input(pairs)),
+        ("recipe/recipe.yaml", recipes.to_yaml(recipes.load(recipe)).encode()),
+    ):
+        s3.put_object(Bucket=bucket, Key=f"{name}/{key}", Body=body)
+    instance = "ml.p5.48xlarge" if "rubric" in recipe else "ml.g5.12xlarge"
+    root = f"s3://{bucket}/{name}"
+    request = judge.training_job(
+        environment,
+        Judge(recipe=recipe, instance_type=instance),
+        recipes.load(recipe),
+        name=name,
+        input_uri=f"{root}/in/llm_judge.jsonl",
+        recipe_uri=f"{root}/recipe/recipe.yaml",
+        output_uri=f"{root}/out",
+        max_runtime=3600,
+        tags=[],
+    )
+    sagemaker.create_training_job(**request)
+    end = time.monotonic() + 60
+    while True:
+        description = sagemaker.describe_training_job(TrainingJobName=name)
+        if description["TrainingJobStatus"] != "InProgress":
+            break
+        assert time.monotonic() < end, description
+        time.sleep(0.1)
+    assert description["TrainingJobStatus"] == "Completed", description["FailureReason"]
+    key = f"{name}/out/{name}/output/output.tar.gz"
+    return io.BytesIO(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+
+@pytest.mark.parametrize("recipe", ["nova_micro_llm_judge", "nova_2_lite_rubric_llm_judge"])
+def test_what_a_judge_job_leaves_is_read_and_agrees_with_itself(
+    sandbox: Sandbox, recipe: str
+) -> None:
+    answers = [
+        ("It is so.", "It is so, because of the moon's pull on the sea."),
+        ("Yes; {1}.", "No"),
+    ]
+    pairs = [
+        Pair(f"p{n}", f"Why is number {n} 'odd'?", *answers[n % 2], "judged") for n in range(12)
+    ]
+    output = judge_output.read(judged_by(sandbox, recipe, pairs), pairs)
+    assert output.warnings == [] and output.orders_known
+    assert len(output.judgments) == 24 and all(j.verdict for j in output.judgments)
+    comparison = winrate.compare(
+        baseline="qwen",
+        candidate="claude",
+        prompts=len(pairs),
+        generation_errors=GenerationErrors(0, 0),
+        pairs=pairs,
+        output=output,
+        confidence_level=0.95,
+        min_consistency=0.0,
+        max_error_rate=0.0,
+    )
+    assert mismatches(comparison) == []
+    if "rubric" not in recipe:
+        assert (output.rubric, comparison.rubric) == ([], None)
+        return
+    assert sorted(score.prompt_id for score in output.rubric) == sorted(p.prompt_id for p in pairs)
+    assert all(score.justification and score.criteria for score in output.rubric)
+    checked = {row.metric: row.nova for row in comparison.reconciliation if row.unit == "pairs"}
+    assert checked == {
+        "pair_margins_identity": 12,
+        "pair_margins_in_range": 12,
+        "pair_scores_from_criteria": 12,
+    }
+    assert {row.kind for row in comparison.rubric.criteria} <= {"scale", "binary"}
