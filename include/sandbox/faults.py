@@ -6,6 +6,7 @@ import asyncio
 import threading
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
+from fnmatch import fnmatch
 from typing import Any
 
 from include.sandbox.dice import Counted, TokenBuckets
@@ -54,7 +55,7 @@ class Fault:
     service: str | None = None
     """As in the request's signature; None for any."""
     resource: str | None = None
-    """A name in the request: of a job, an endpoint, a model, `bucket/key`; None for any."""
+    """A name in the request, or a pattern with `*`: a job, a model, `bucket/key`; None for any."""
     times: int | None = 1
     """How many requests it strikes; None for all until it is cleared."""
     code: str | None = None
@@ -78,7 +79,7 @@ class Fault:
         return (
             self.operation in ("*", call.operation)
             and self.service in (None, call.service)
-            and (self.resource is None or self.resource in call.names())
+            and (self.resource is None or any(fnmatch(n, self.resource) for n in call.names()))
         )
 
 
