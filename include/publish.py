@@ -16,7 +16,7 @@ from typing import Any
 from pyarrow import BufferReader, parquet
 from pydantic import TypeAdapter
 
-from include import charts, gate, judge, report, storage, winrate
+from include import charts, gate, judge, report, rubric, storage, winrate
 from include.config import BedrockModel, Model, RunConfig, SageMakerModel
 from include.records import (
     Comparison,
@@ -24,6 +24,7 @@ from include.records import (
     Judgment,
     Notice,
     Pair,
+    RubricScore,
     RunStatus,
     Summary,
     SummaryEnvironment,
@@ -208,9 +209,18 @@ def _examples(
         pairs = list(folder.read_records(f"pairs/{name}/pairs.jsonl", Pair))
         table = parquet.read_table(BufferReader(folder.read(f"judgments/{name}.parquet")))
         judgments = [Judgment(**row) for row in table.to_pylist()]
+        scores = _scores(folder, name)
         candidate_name = name if len(config.candidates) > 1 else None
         shown += [
-            report.report_pair(resolved, candidate_name)
+            report.report_pair(resolved, candidate_name, scores.get(resolved.pair.prompt_id))
             for resolved in winrate.resolve_pairs(pairs, judgments)
         ]
     return shown
+
+
+def _scores(folder: RunFolder, candidate: str) -> dict[str, RubricScore]:
+    """Return a rubric judge's scores by prompt; empty for a judge without a rubric."""
+    name = f"judgments/{candidate}.rubric.jsonl"
+    if name not in folder.names(name):
+        return {}
+    return {score.prompt_id: score for score in rubric.from_lines(folder.read(name))}

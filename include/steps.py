@@ -154,14 +154,10 @@ def resolve(
 
 def _load_recipe(config: RunConfig, client: Client) -> recipes.Recipe:
     """Read the judge's recipe, from S3 too, with the evaluation's overrides."""
-    from botocore.exceptions import BotoCoreError, ClientError
 
     def read(uri: str) -> bytes:
         bucket, key = storage.split_uri(uri)
-        try:
-            body: bytes = client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-        except (BotoCoreError, ClientError) as error:
-            raise ConfigError(f"judge.recipe: {uri} cannot be read: {error}") from None
+        body: bytes = client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
         return body
 
     return recipes.load(config.judge.recipe, config.judge.overrides, read=read)
@@ -359,6 +355,8 @@ def summarize(run: Run, job: JudgeJob) -> str:
         storage.to_parquet(judgments, Judgment),
         "application/vnd.apache.parquet",
     )
+    if output and output.rubric:
+        run.folder.write_records(f"judgments/{candidate}.rubric.jsonl", output.rubric)
     log.info(comparison.sentence)
     return run.folder.write(
         f"comparisons/{candidate}.json",

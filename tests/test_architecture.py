@@ -49,7 +49,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "charts": {"records", "winrate"},
     "report": {"reconcile", "records", "winrate"},
     # where they are put together
-    "publish": {"charts", "config", "gate", "judge", "records", "report", "storage", "winrate"},
+    "publish": {"charts", "config", "gate", "judge", "records", "report", "rubric", "storage"}
+    | {"winrate"},
     "steps": GROUND
     | {"prompts", "providers", "generate", "pairs", "deploy", "judge", "judge_output"}
     | {"winrate", "publish", "preflight"},
