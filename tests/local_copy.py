@@ -32,6 +32,7 @@ class Copy:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.token = ""
         self.airflow_port, self.sandbox_port = free_port(), free_port()
         self.config = folder / "config"
         for kind in ("environments", "models", "evaluations"):
@@ -88,16 +89,19 @@ class Copy:
             *sagemaker.list_models()["Models"],
         ]
 
-    def airflow(self, path: str) -> Any:
+    def airflow(self, path: str, method: str = "GET", **body: Any) -> Any:
         url = f"http://127.0.0.1:{self.airflow_port}"
-        file = self.folder / "state/airflow/simple_auth_manager_passwords.json.generated"
-        ((name, password),) = json.loads(file.read_text()).items()
-        login = {"username": name, "password": password}
-        token = requests.post(f"{url}/auth/token", json=login, timeout=30).json()["access_token"]
-        headers = {"Authorization": f"Bearer {token}"}
-        answer = requests.get(f"{url}/api/v2{path}", headers=headers, timeout=30)
-        answer.raise_for_status()
-        return answer.json()
+        if not self.token:
+            file = self.folder / "state/airflow/simple_auth_manager_passwords.json.generated"
+            ((name, password),) = json.loads(file.read_text()).items()
+            login = {"username": name, "password": password}
+            answer = requests.post(f"{url}/auth/token", json=login, timeout=30)
+            self.token = answer.json()["access_token"]
+        headers = {"Authorization": f"Bearer {self.token}"}
+        address = f"{url}/api/v2{path}"
+        answer = requests.request(method, address, json=body or None, headers=headers, timeout=60)
+        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:1000]}"
+        return answer.json() if answer.content else None
 
     def down(self) -> str:
         output, _ = self.command("scripts.local", "down").communicate(timeout=60)
