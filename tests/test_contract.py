@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 import yaml
@@ -67,14 +68,19 @@ def only_known(ours: Json, theirs: Json, known: dict[str, tuple[Any, Any]]) -> N
     assert not lines, "\n".join(["", *lines])
 
 
+def requests(url: str, operation: str) -> list[Json]:
+    """Return the requests of one operation that reached a sandbox."""
+    with urlopen(f"{url}/sandbox/requests?operation={operation}", timeout=30) as answer:
+        kept: list[Json] = json.load(answer)["requests"]
+    return kept
+
+
 def arrived(sandbox: Sandbox, operation: str, key: str, name: str) -> Json:
-    """Return the body of the one request of an operation whose `key` is `name`."""
-    kinds = {"CreateTrainingJob": "training_jobs", "CreateModel": "models"}
-    kinds |= {"CreateEndpointConfig": "endpoint_configs", "CreateEndpoint": "endpoints"}
-    folder = sandbox.state / "sagemaker" / kinds[operation]
-    found = [json.loads(file.read_bytes())["request"] for file in folder.glob("*.json")]
-    (only,) = [body for body in found if body[key] == name]
-    return only
+    """Return the body of the one request of an operation whose `key` is `name`, as it came in."""
+    (found,) = [row for row in requests(sandbox.url, operation) if row["body"][key] == name]
+    assert found["status"] == 200
+    body: Json = found["body"]
+    return body
 
 
 class Driven:
@@ -210,6 +216,13 @@ def test_the_sdk_follows_a_job_to_its_end(driven: Driven, version: str) -> None:
     name = driven.name(case)
     job = driven.sandbox.client("sagemaker").describe_training_job(TrainingJobName=name)
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+
+
+def test_the_newer_sdk_asks_what_the_role_may_do_and_gets_an_answer(driven: Driven) -> None:
+    driven.name(only(JOBS, f"v3-{MICRO}-plain"))
+    asked = requests(driven.sandbox.url, "SimulatePrincipalPolicy")
+    assert asked
+    assert {row["status"] for row in asked} == {200}
 
 
 def only(cases: list[Any], key: str) -> Any:

@@ -59,7 +59,6 @@ def environ(sandbox: Sandbox, home: Path) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": "test",
         "SAGEMAKER_USER_CONFIG_OVERRIDE": str(home / "sagemaker.yaml"),
         "SAGEMAKER_SUPPRESS_V2_WARNING": "1",
-        "SAGEMAKER_VALIDATE_ROLE": "false",
         "MPLBACKEND": "agg",
     }
 
