@@ -10,7 +10,7 @@ from typing import Any
 
 from include.sandbox import logs
 from include.sandbox.dice import Counted
-from include.sandbox.entities import Entity
+from include.sandbox.entities import Entity, now
 from include.sandbox.errors import AwsError, validation
 from include.sandbox.listing import page, summary_of
 from include.sandbox.quotas import Quotas
@@ -70,7 +70,7 @@ class Endpoints:
                 raise _in_progress(found)
             self._check_quota(config, name)
             new = {**found["request"], "EndpointConfigName": request["EndpointConfigName"]}
-            entity = {**found, "request": new, "config": config, "updated": time.time()}
+            entity = {**found, "request": new, "config": config, "updated": now()}
             container = self._container(config, caller.region)
             changed = {"container": container, "previous": found.get("container")}
             self._kind.entities.put({**entity, **changed})
@@ -104,7 +104,7 @@ class Endpoints:
             found = self._kind.find(caller.region, request["EndpointName"])
             if self.status(found) not in ("InService", "Failed"):
                 raise _in_progress(found)
-            self._kind.entities.put({**found, "deleted": time.time()})
+            self._kind.entities.put({**found, "deleted": now()})
         return {}
 
     def list_endpoints(self, request: Request, caller: Caller) -> Request:
@@ -183,7 +183,8 @@ class Endpoints:
         if changed and self.status(endpoint) in ("Deleting", "Updating"):
             return float(changed)
         since = float(changed or endpoint["created"])
-        return since if self.status(endpoint) == "Creating" else since + self._delays.endpoint
+        later = 0 if self.status(endpoint) == "Creating" else self._delays.endpoint
+        return round(since + later, 3)
 
     def _sweep(self) -> None:
         """Forget the endpoints whose deletion is over."""

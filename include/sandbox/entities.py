@@ -5,10 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 Entity = dict[str, Any]
+
+
+def now() -> float:
+    """Return the time as AWS tells it: seconds since 1970, to the millisecond."""
+    return round(time.time(), 3)
 
 
 class Entities:

@@ -43,7 +43,7 @@ class JudgeContainer:
         }
 
     def run(
-        self, request: Request, files: Files, region: str, go_on: Callable[[], object]
+        self, request: Request, files: Files, region: str, go_on: Callable[[float], object]
     ) -> bytes:
         """Judge every pair in both orders and return the archive.
 
@@ -51,7 +51,8 @@ class JudgeContainer:
             request: The job's.
             files: What `download` returned.
             region: Of the job, and of its log.
-            go_on: Called while the work goes on; it raises when the job is to end.
+            go_on: Called with the share of the work that is done, 0 to 1; it takes the time that
+                the job takes, and raises when the job is to end.
 
         Raises:
             ContainerError: The input or the recipe is not what the container takes.
@@ -68,7 +69,7 @@ class JudgeContainer:
             judged: list[JudgedRow] = []
             step = -(-len(rows) // CHUNKS)
             for start in range(0, len(rows), step):
-                go_on()
+                go_on(start / len(rows))
                 judged += [self._judged(task, row) for row in rows[start : start + step]]
                 log.write(f"{len(judged)} of {len(rows)} pairs judged")
             packed = archive(

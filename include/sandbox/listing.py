@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,10 +14,10 @@ Request = dict[str, Any]
 Summary = dict[str, Any]
 
 TIMES = {
-    "CreationTimeAfter": ("CreationTime", 1),
-    "CreationTimeBefore": ("CreationTime", -1),
-    "LastModifiedTimeAfter": ("LastModifiedTime", 1),
-    "LastModifiedTimeBefore": ("LastModifiedTime", -1),
+    "CreationTimeAfter": ("CreationTime", operator.ge),
+    "CreationTimeBefore": ("CreationTime", operator.lt),
+    "LastModifiedTimeAfter": ("LastModifiedTime", operator.ge),
+    "LastModifiedTimeBefore": ("LastModifiedTime", operator.lt),
 }
 
 
@@ -52,10 +53,10 @@ def page(
 def _in_time(request: Request, summary: Summary) -> bool:
     from botocore.utils import parse_to_aware_datetime
 
-    for parameter, (field, sign) in TIMES.items():
+    for parameter, (field, holds) in TIMES.items():
         if parameter in request:
-            limit = parse_to_aware_datetime(request[parameter]).timestamp()
-            if sign * (summary[field] - limit) < 0:
+            limit = round(parse_to_aware_datetime(request[parameter]).timestamp(), 3)
+            if not holds(summary[field], limit):
                 return False
     return True
 

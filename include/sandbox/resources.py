@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from include.sandbox.entities import Entities, Entity
+from include.sandbox.entities import Entities, Entity, now
 from include.sandbox.errors import validation
 from include.sandbox.listing import cut
 from include.sandbox.s3_store import ACCOUNT
@@ -73,7 +72,7 @@ def arn_of(region: str, resource: str, name: str) -> str:
 
 def new_entity(name: str, arn: str, request: Request) -> Entity:
     """Return a resource as it is stored."""
-    return {"name": name, "arn": arn, "request": request, "created": time.time()}
+    return {"name": name, "arn": arn, "request": request, "created": now()}
 
 
 def told(entity: Entity) -> Request:
@@ -110,8 +109,8 @@ class Tags:
     ) -> list[dict[str, str]]:
         listed = [{"Key": key, "Value": value} for key, value in tags.items()]
         with kind.lock:
-            now = kind.get(entity["name"]) or entity
-            kind.put({**now, "request": {**now["request"], "Tags": listed}})
+            current = kind.get(entity["name"]) or entity
+            kind.put({**current, "request": {**current["request"], "Tags": listed}})
         return listed
 
     def _tagged(self, arn: str) -> tuple[Entities, Entity]:

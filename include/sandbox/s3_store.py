@@ -104,6 +104,12 @@ def _is_s3(environ: dict[str, Any]) -> bool:
     return "/s3/aws4_request" in unquote(scope)
 
 
+def has_objects(bucket: str, prefix: str) -> bool:
+    """Whether a bucket has an object below a prefix."""
+    found = _backend().buckets.get(bucket)
+    return found is not None and any(name.startswith(prefix) for name in found.keys)
+
+
 def _backend() -> Any:
     from moto.s3.models import s3_backends
 

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from include.sandbox.dice import chance
-from include.sandbox.entities import Entities, Entity
+from include.sandbox.entities import Entities, Entity, now
 from include.sandbox.errors import ContainerError
 from include.sandbox.judge import Judge
 from include.sandbox.judge_container import JudgeContainer, output_prefix
@@ -102,7 +102,9 @@ class TrainingJobs:
         files = self._container.download(request)
         self._enter(name, "Training")
         self._fail_if_meant_to(job)
-        packed = self._container.run(request, files, region, lambda: self._go_on(name))
+        packed = self._container.run(
+            request, files, region, lambda done: self._pass("Training", job, done)
+        )
         self._pass("Training", job)
         self._pass("Uploading", job)
         self._container.upload(request, packed)
@@ -124,13 +126,13 @@ class TrainingJobs:
         if chance("job", job["name"], self._faults.seed) < self._faults.job_failure:
             raise ContainerError(INTERNAL)
 
-    def _pass(self, phase: str, job: Entity) -> None:
-        """Enter a phase and let its time go by; after a restart, what is left of it."""
+    def _pass(self, phase: str, job: Entity, part: float = 1.0) -> None:
+        """Enter a phase and let a part of its time go by; after a restart, what is left of it."""
         self._enter(job["name"], phase)
-        now = self._go_on(job["name"])
-        began = next(t["StartTime"] for t in now["transitions"] if t["Status"] == phase)
+        current = self._go_on(job["name"])
+        began = next(t["StartTime"] for t in current["transitions"] if t["Status"] == phase)
         share = SHARES.get(phase)
-        lasts = self._delays.pending if share is None else share * self._delays.job
+        lasts = part * (self._delays.pending if share is None else share * self._delays.job)
         while time.time() < began + lasts:
             time.sleep(min(LOOK_EVERY, max(0.0, began + lasts - time.time())))
             self._go_on(job["name"])
@@ -208,4 +210,4 @@ def _started(transitions: list[dict[str, Any]]) -> float | None:
 
 
 def _transition(status: str) -> dict[str, Any]:
-    return {"Status": status, "StartTime": time.time(), "StatusMessage": MESSAGES[status]}
+    return {"Status": status, "StartTime": now(), "StatusMessage": MESSAGES[status]}

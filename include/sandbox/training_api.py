@@ -11,6 +11,7 @@ from include.sandbox.judge_container import output_prefix, split
 from include.sandbox.listing import page, summary_of
 from include.sandbox.quotas import Quotas
 from include.sandbox.resources import Caller, arn_of, new_entity
+from include.sandbox.s3_store import has_objects
 from include.sandbox.training import ENDED, TrainingJobs, job_status
 
 Request = dict[str, Any]
@@ -27,6 +28,7 @@ class TrainingJobOperations:
         name = request["TrainingJobName"]
         arn = arn_of(caller.region, "training-job", name)
         check_role(request["RoleArn"])
+        _check_input(request, caller.region)
         denied = _denied(request)
         with self._jobs.entities.lock:
             if self._jobs.entities.get(name):
@@ -97,6 +99,25 @@ def check_role(role_arn: str) -> None:
         )
 
 
+def _check_input(request: Request, region: str) -> None:
+    for bucket, key in _inputs(request):
+        if not has_objects(bucket, key):
+            raise validation(
+                f'No S3 objects found under S3 URL "s3://{bucket}/{key}" given in input data '
+                "source. Please ensure that the bucket exists in the selected region "
+                f"({region}), that objects exist under that S3 prefix, and that the role "
+                f'"{request["RoleArn"]}" has "s3:ListBucket" permissions on bucket "{bucket}".'
+            )
+
+
+def _inputs(request: Request) -> list[tuple[str, str]]:
+    """Return bucket and key of every channel that S3 feeds."""
+    sources = [
+        c.get("DataSource", {}).get("S3DataSource") for c in request.get("InputDataConfig", [])
+    ]
+    return [split(source["S3Uri"]) for source in sources if source]
+
+
 def _denied(request: Request) -> dict[str, str]:
     """Return why a job will fail for its role's sake, by secondary status.
 
@@ -104,14 +125,12 @@ def _denied(request: Request) -> dict[str, str]:
     """
     role = request["RoleArn"]
     denied: dict[str, str] = {}
-    for channel in request.get("InputDataConfig", []):
-        source = channel.get("DataSource", {}).get("S3DataSource")
-        bucket, key = split(source["S3Uri"]) if source else ("", "")
+    for bucket, key in _inputs(request):
         for action, resource in (
             ("s3:ListBucket", f"arn:aws:s3:::{bucket}"),
             ("s3:GetObject", f"arn:aws:s3:::{bucket}/{key}"),
         ):
-            if bucket and not iam.allows(role, action, resource):
+            if not iam.allows(role, action, resource):
                 message = f"ClientError: Data download failed: {_refused(role, action, resource)}"
                 denied.setdefault("Downloading", message)
     bucket, key = split(f"{output_prefix(request)}/output.tar.gz")

@@ -93,6 +93,8 @@ class Watched:
             return
         if fault and fault.carried_out:
             await self._app(scope, receive, _nowhere)
+        else:
+            await _read(receive)  # what is left of a body would be taken for the next request
         await error_response(call, error)(scope, receive, send)
 
 
