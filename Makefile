@@ -10,7 +10,7 @@ CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 
-.PHONY: help install run up down status logs reset test test-slow lint format lock docs render doctor
+.PHONY: help install run up down status logs reset test test-slow lint format lock docs render doctor acceptance
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,6 +63,12 @@ render: install ## Print a resolved config and its digest: CONFIG=file ENV=envir
 doctor: install ## Look at an AWS account, change nothing: ENV=environment CONFIG=file
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.doctor --cwd "$(CALLER)" \
 		$(if $(CONFIG),--config "$(CONFIG)") $(if $(ENV),--env "$(ENV)")
+
+acceptance: install ## Six prompts on AWS, all deleted, a bundle: ENV= MODEL= BEDROCK= MINUTES= CONFIRM=1
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.acceptance --cwd "$(CALLER)" \
+		$(if $(ENV),--env "$(ENV)") $(if $(MODEL),--model "$(MODEL)") $(if $(OUT),--out "$(OUT)") \
+		$(if $(BEDROCK),--bedrock "$(BEDROCK)") $(if $(MINUTES),--minutes "$(MINUTES)") \
+		$(if $(COMPARE),--compare "$(COMPARE)") $(if $(filter 1 yes true,$(CONFIRM)),--yes)
 
 lock: install ## Write requirements*.txt from requirements*.in
 	$(BIN)/python -m scripts.lock

@@ -11,6 +11,7 @@ from typing import Any
 
 from include import judge_table, permissions, quotas, recipes
 from include.config import ENDED, BedrockModel, Environment, RunConfig, SageMakerModel
+from include.errors import ConfigError
 from include.findings import Finding, attempt, code, refusals
 from include.recipes import Recipe
 from include.storage import split_uri
@@ -44,21 +45,44 @@ def check(config: RunConfig, client: Client, recipe: Recipe | None = None) -> li
         Findings of all levels, in the order of a run. An error of AWS is a finding, too.
     """
     environment = config.environment
-    recipe = recipe or recipes.load(config.judge.recipe, config.judge.overrides)
     image = environment.judge_image_uri or judge_table.image_uri(environment.region)
 
     def service(name: str) -> Any:
         return client(name, **QUICK)
 
     s3 = service("s3")
+    try:
+        used = recipe or load_recipe(config, s3)
+        judged, replicas = judge(config, used), int(used["run"].get("replicas") or 1)
+    except ConfigError as error:
+        judged, replicas = [Finding("refused", "recipe", str(error))], 1
     return [
-        *judge(config, recipe),
+        *judged,
         *volumes(config),
         *bucket(environment, s3),
         *permissions.check(config, service("iam"), service("sts"), s3, image),
-        *quotas.check(config, service("service-quotas"), int(recipe["run"].get("replicas") or 1)),
+        *quotas.check(config, service("service-quotas"), replicas),
         *models(config, service("bedrock")),
     ]
+
+
+def load_recipe(config: RunConfig, s3: Any) -> Recipe:
+    """Read the judge's recipe, from S3 too, with the evaluation's overrides.
+
+    Raises:
+        ConfigError: It cannot be read, or AWS's container would refuse something in it.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    def read(uri: str) -> bytes:
+        name, key = split_uri(uri)
+        try:
+            body: bytes = s3.get_object(Bucket=name, Key=key)["Body"].read()
+        except (BotoCoreError, ClientError) as error:
+            raise ConfigError(f"judge.recipe: {uri} cannot be read: {error}") from None
+        return body
+
+    return recipes.load(config.judge.recipe, config.judge.overrides, read=read)
 
 
 def judge(config: RunConfig, recipe: Recipe) -> list[Finding]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from include import account, preflight
-from include.config import RunConfig
+from include.config import Environment, RunConfig
 from include.config_files import resolve_config
 from include.errors import AccountError, JudgeError
 from include.findings import Finding
@@ -31,14 +31,26 @@ def diagnose(config: RunConfig, client: preflight.Client) -> list[Finding]:
     """
     environment = config.environment
     try:
+        identify(environment, client)
+    except AccountError as error:
+        fix = f"correct the Airflow connection {environment.aws_conn_id}, or what AWS's tools use"
+        return [Finding("refused", "identity", str(error), None if str(error) == NOT_UP else fix)]
+    found = f"account {environment.account_id} in {environment.region}"
+    return [Finding("ok", "identity", found), *preflight.check(config, client)]
+
+
+def identify(environment: Environment, client: preflight.Client) -> None:
+    """Compare the account with the environment's.
+
+    Raises:
+        AccountError: It is another one, or nobody answers.
+    """
+    try:
         account.check(client("sts", **account.QUICK), environment)
     except AccountError as error:
         if environment.kind == "sandbox" and "does not answer" in str(error):
-            return [Finding("refused", "identity", NOT_UP)]
-        fix = f"correct the Airflow connection {environment.aws_conn_id}, or what AWS's tools use"
-        return [Finding("refused", "identity", str(error), fix)]
-    found = f"account {environment.account_id} in {environment.region}"
-    return [Finding("ok", "identity", found), *preflight.check(config, client)]
+            raise AccountError(NOT_UP) from None
+        raise
 
 
 def text(findings: Sequence[Finding]) -> str:

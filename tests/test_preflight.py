@@ -172,6 +172,16 @@ def test_a_volume_key_is_refused_for_a_judge_with_disks_of_its_own() -> None:
     assert preflight.volumes(config()) == []
 
 
+def test_a_recipe_that_cannot_be_read_is_refused_and_the_rest_is_looked_at(
+    sandbox: Sandbox,
+) -> None:
+    missing = {"recipe": "s3://nova-judge-sandbox/no/recipe.yaml"}
+    found = preflight.check(config(judge=missing), sandbox.client)
+    assert (found[0].level, found[0].what) == ("refused", "recipe")
+    assert "s3://nova-judge-sandbox/no/recipe.yaml cannot be read" in found[0].message
+    assert {"bucket", "role", "model claude"} <= {finding.what for finding in found}
+
+
 # Bucket
 
 
