@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from include.config import BedrockModel, Environment, RunConfig, SageMakerModel
+from include.bedrock_models import foundation_model
+from include.config import BedrockModel, Environment, Model, RunConfig, SageMakerModel
 from include.findings import UNCHECKED, Finding, Level, attempt, code
 from include.storage import split_uri
 
@@ -158,16 +159,33 @@ def caller_needs(config: RunConfig) -> list[Need]:
             calls = [f"sagemaker:{call}" for call in ENDPOINT_CALLS if call.endswith(kind)]
             path = {"EndpointConfig": "endpoint-config"}.get(kind, kind.lower())
             needs.append(Need(f"{path}s", calls, f"{ours}:{path}/nj-*"))
-    if deployed:
-        needs.append(Need("asking endpoints", ["sagemaker:InvokeEndpoint"], f"{ours}:endpoint/*"))
     for model in config.models:
-        if isinstance(model, BedrockModel):
-            needs.append(Need(f"asking {model.name}", ["bedrock:InvokeModel"], "*"))
+        needs += _asking(model, environment)
     lists = [f"sagemaker:List{what}" for what in LISTED]
     needs.append(Need("cleaning up", lists, "*", "warning"))
     logs = ["logs:DescribeLogStreams", "logs:GetLogEvents"]
     groups = f"arn:aws:logs:{region}:{account}:log-group:/aws/sagemaker/*"
     return [*needs, Need("reading logs", logs, groups, "warning")]
+
+
+def _asking(model: Model, environment: Environment) -> list[Need]:
+    """Return what asking a model needs; a profile and the model behind it are both asked for."""
+    region, account = environment.region, environment.account_id
+    purpose = f"asking {model.name}"
+    if isinstance(model, SageMakerModel):
+        arn = f"arn:aws:sagemaker:{region}:{account}:endpoint/{model.endpoint_name or 'nj-*'}"
+        return [Need(purpose, ["sagemaker:InvokeEndpoint"], arn)]
+    if not isinstance(model, BedrockModel):
+        return []
+    arns = []
+    foundation = foundation_model(model.model_id)
+    if foundation:
+        arns.append(f"arn:aws:bedrock:{region}::foundation-model/{foundation}")
+    if model.model_id.startswith("arn:"):
+        arns.append(model.model_id)
+    elif model.model_id != foundation:
+        arns.append(f"arn:aws:bedrock:{region}:{account}:inference-profile/{model.model_id}")
+    return [Need(purpose, ["bedrock:InvokeModel"], arn) for arn in dict.fromkeys(arns)]
 
 
 def simulate(
@@ -220,7 +238,7 @@ def _finding(
     name = arn.rsplit("/", 1)[-1]
     denied = [each for each in decisions if each["EvalDecision"] != "allowed"]
     if not denied:
-        return Finding("ok", who, f"{name}: {need.purpose}")
+        return Finding("ok", who, f"{name} is allowed: {need.purpose}")
     actions = ", ".join(each["EvalActionName"] for each in denied)
     message = f"{name} may not {actions} on {need.resource} ({need.purpose})"
     unsure = not any(each["EvalDecision"] == "explicitDeny" for each in denied)

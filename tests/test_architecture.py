@@ -28,10 +28,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     # what a run needs of an account, looked at before it costs money
     "findings": set(),
     "judge_table": {"config", "errors"},
-    "permissions": {"config", "findings", "storage"},
+    "bedrock_models": {"config", "findings"},
+    "permissions": {"bedrock_models", "config", "findings", "storage"},
     "quotas": {"config", "findings"},
-    "preflight": {"config", "findings", "judge_table", "permissions", "quotas", "recipes"}
-    | {"storage"},
+    "preflight": {"bedrock_models", "config", "errors", "findings", "judge_table", "permissions"}
+    | {"quotas", "recipes", "storage"},
     # stages: they meet in records, not each other
     "prompts": {"config", "errors", "records", "storage"},
     "providers": {"config", "records"},

@@ -1,6 +1,7 @@
 """Facts about the look at an account before a run costs money."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 import yaml
 from botocore.config import Config
 from botocore.stub import ANY, Stubber
-from sandbox_server import SESSION, Sandbox
+from sandbox_server import ROOT, SESSION, Sandbox, running_sandbox
 
-from include import findings, judge_table, permissions, preflight, quotas, recipes
+from include import bedrock_models, findings, judge_table, permissions, preflight, quotas, recipes
 from include.config import Environment, RunConfig
 from include.config_files import resolve_config
 from include.errors import ConfigError
@@ -335,9 +336,65 @@ def test_the_caller_needs_endpoints_only_where_the_run_deploys_some() -> None:
         "models",
         "endpoint-configs",
         "endpoints",
-        "asking endpoints",
+        "asking qwen",
     }
     assert {"judge jobs", "passing the role", "storage", "asking claude"} <= without
+
+
+def granted_by_the_page(sandbox: Sandbox, heading: str, config: RunConfig) -> str:
+    """Make a role with the policies that docs/aws.md shows under a heading."""
+    page = (ROOT / "docs" / "aws.md").read_text(encoding="utf-8")
+    section = re.split(r"^## ", page, flags=re.MULTILINE)
+    (text,) = [part for part in section if part.startswith(heading)]
+    text = text.replace("111122223333", config.environment.account_id)
+    text = text.replace("my-bucket/nova-judge", "nova-judge-sandbox/nova-judge")
+    text = text.replace("my-bucket", "nova-judge-sandbox")
+    arn = iam_role(sandbox, permissions.trust_policy())
+    blocks = [block for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
+    for number, block in enumerate(blocks):
+        if "sts:AssumeRole" not in block:
+            sandbox.client("iam").put_role_policy(
+                RoleName=arn.rsplit("/", 1)[-1], PolicyName=f"p{number}", PolicyDocument=block
+            )
+    return arn
+
+
+def test_the_policies_on_the_page_about_aws_grant_all_that_is_looked_at(sandbox: Sandbox) -> None:
+    run, iam = config(), sandbox.client("iam")
+    for heading, needs in (
+        ("2. Execution role", permissions.role_needs(run, judge_table.image_uri("us-east-1"))),
+        ("3. Airflow's own", permissions.caller_needs(run)),
+    ):
+        arn = granted_by_the_page(sandbox, heading, run)
+        found = permissions.simulate(iam, "role", arn, needs)
+        assert [finding.message for finding in found if finding.level != "ok"] == []
+        assert len(found) == len(needs)
+
+
+def test_a_role_without_policies_is_refused_what_the_run_needs(sandbox: Sandbox) -> None:
+    arn = iam_role(sandbox, permissions.trust_policy())
+    found = preflight.check(config({"execution_role_arn": arn}), sandbox.client)
+    refused = preflight.refusals(found)
+    assert "may not s3:GetObject, s3:PutObject on arn:aws:s3:::nova-judge-sandbox/" in refused
+    assert "(image of the judge)" in refused
+    assert [f.what for f in found if f.level == "refused"].count("role") == 4
+
+
+def test_a_quota_of_zero_in_the_account_stops_the_run(tmp_path: Path) -> None:
+    none = "ml.g5.12xlarge for training job usage=0"
+    with running_sandbox(tmp_path, sandbox_quotas=none) as poor:
+        refused = preflight.refusals(preflight.check(config(), poor.client))
+    assert refused.startswith("quota: ml.g5.12xlarge for training job usage is 0, the run needs 1")
+
+
+def test_asking_a_profile_needs_the_model_behind_it_too() -> None:
+    asked = [
+        need.resource for need in permissions.caller_needs(config()) if "claude" in need.purpose
+    ]
+    assert asked == [
+        "arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-sonnet-4-6",
+        "arn:aws:bedrock:us-east-1:000000000000:inference-profile/us.anthropic.claude-sonnet-4-6",
+    ]
 
 
 def test_the_caller_is_asked_for_under_the_role_behind_its_session() -> None:
@@ -452,7 +509,7 @@ def lifecycle(**values: Any) -> Finding:
             {"modelIdentifier": "anthropic.claude-sonnet-4-6"},
         ),
     )
-    (found,) = preflight.models(config(), bedrock)
+    (found,) = bedrock_models.check(config(), bedrock)
     return found
 
 
@@ -468,7 +525,7 @@ def test_a_models_life_is_told() -> None:
 
 def test_a_model_that_bedrock_does_not_have_is_refused(sandbox: Sandbox) -> None:
     unknown = {"name": "b", "provider": "bedrock", "model_id": "us.nobody.knows-this"}
-    (found,) = preflight.models(config(candidates=[unknown]), sandbox.client("bedrock"))
+    (found,) = bedrock_models.check(config(candidates=[unknown]), sandbox.client("bedrock"))
     assert found.level == "refused"
     assert "Bedrock has no nobody.knows-this in us-east-1" in found.message
 
@@ -484,7 +541,7 @@ def test_a_model_that_bedrock_does_not_have_is_refused(sandbox: Sandbox) -> None
     ],
 )
 def test_the_foundation_model_behind_an_id_is_found(model_id: str, foundation: str | None) -> None:
-    assert preflight.foundation_model(model_id) == foundation
+    assert bedrock_models.foundation_model(model_id) == foundation
 
 
 def test_refusals_are_one_message_with_the_fixes() -> None:
