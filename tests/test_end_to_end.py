@@ -110,6 +110,53 @@ def _win_rate(comparison: dict[str, Any]) -> tuple[float, float, float]:
     return rate["estimate"], rate["low"], rate["high"]
 
 
+def test_the_rubric_judge_says_on_what_the_candidate_lost(copy: Copy, nothing_left: None) -> None:
+    outcome = copy.run(
+        {
+            "evaluation": "rubric",
+            "dataset": PROMPTS,
+            "baseline": SAGEMAKER_MODEL,
+            "candidates": ["claude"],
+            "judge": {
+                "recipe": "nova_2_lite_rubric_llm_judge",
+                "instance_type": "ml.p5.48xlarge",
+            },
+        }
+    )
+    assert outcome.code == 0, outcome.output
+    assert outcome.comparison["counts"]["pairs"] == 12
+    criteria = outcome.comparison["rubric"]["criteria"]
+    assert all(criterion["weight"] > 0 for criterion in criteria)
+    assert criteria[0]["name"] in (outcome.out / "report.html").read_text()
+
+
+def test_what_would_stop_a_run_is_said_with_its_fix_before_anything_is_deployed(
+    copy: Copy, nothing_left: None
+) -> None:
+    quota = "ml.g5.12xlarge for training job usage"
+    outcome = copy.run(
+        {
+            "evaluation": "no-quota",
+            "dataset": PROMPTS,
+            "baseline": SAGEMAKER_MODEL,
+            "candidates": ["claude"],
+        },
+        sandbox_quotas=f"{quota}=0",
+    )
+    assert outcome.code == 1, outcome.output
+    (run,) = copy.airflow("/dags/nova_llm_judge/dagRuns?order_by=-run_after&limit=1")["dag_runs"]
+    path = f"/dags/nova_llm_judge/dagRuns/{run['dag_run_id']}/taskInstances"
+    states = {
+        task["task_id"]: task["state"]
+        for task in copy.airflow(f"{path}?limit=50")["task_instances"]
+    }
+    assert states["plan"] == "failed"
+    assert states["deploy"] == "upstream_failed"
+    log = json.dumps(copy.airflow(f"{path}/plan/logs/1"))
+    assert quota in log
+    assert "request" in log.lower()
+
+
 def test_a_failed_deployment_leaves_nothing_and_the_others_go_on(
     copy: Copy, nothing_left: None
 ) -> None:

@@ -184,9 +184,13 @@ class Interrupted(Copy):
             process.kill()
         psutil.wait_procs(found, timeout=10)
         with (self.folder / f"{part}.log").open("ab") as log:
-            subprocess.Popen(
-                command, env=environ, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
-            )
+            new_session = ["setsid", "--fork", *command]
+            subprocess.run(new_session, env=environ, cwd=ROOT, stdout=log, stderr=log, check=True)
+
+    def scale_in(self, task: dict[str, Any]) -> None:
+        """Ask the worker that holds a task to end (SIGTERM), as a platform does."""
+        for process in self.processes("LocalExecutor:", task["id"]):
+            process.terminate()
 
     def kill_worker(self, task: dict[str, Any]) -> None:
         """Kill -9 the worker that holds a task, and the process that runs it.
@@ -274,6 +278,13 @@ def goes_on(copy: Interrupted, undisturbed: dict[str, Any], outcome: Any) -> Non
 
 def test_a_killed_worker_costs_nothing(copy: Interrupted, undisturbed: dict[str, Any]) -> None:
     outcome = struck(copy, "worker", lambda run, task: copy.kill_worker(task), "running")
+    goes_on(copy, undisturbed, outcome)
+
+
+def test_a_worker_that_is_scaled_in_costs_nothing(
+    copy: Interrupted, undisturbed: dict[str, Any]
+) -> None:
+    outcome = struck(copy, "scaled-in", lambda run, task: copy.scale_in(task), "running")
     goes_on(copy, undisturbed, outcome)
 
 
