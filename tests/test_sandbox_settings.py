@@ -3,12 +3,16 @@
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
 from sandbox_server import ROOT, Sandbox, running_sandbox
 from sandbox_work import create_endpoint, wait
+
+from include.sandbox.faults import Fault
+from include.sandbox.settings import KNOWN
 
 
 def test_faults_come_as_often_as_they_are_asked_for(tmp_path: Path) -> None:
@@ -43,6 +47,8 @@ def test_faults_come_as_often_as_they_are_asked_for(tmp_path: Path) -> None:
         ("SANDBOX_FAULTS", "throttle=often", "expected a number"),
         ("SANDBOX_RECORDINGS", "absent.jsonl", "no such file"),
         ("SANDBOX_FAULT", "", "did you mean SANDBOX_FAULTS?"),
+        ("SANDBOX_QUOTAS", "ml.g5.12xlarge for training usage=0", "for training job usage?"),
+        ("SANDBOX_QUOTAS", "ml.g5.xlarge for endpoint usage=-1", "expected a number of instances"),
     ],
 )
 def test_a_wrong_setting_is_named(variable: str, value: str, message: str, tmp_path: Path) -> None:
@@ -72,3 +78,19 @@ def test_a_busy_port_is_named(sandbox: Sandbox, tmp_path: Path) -> None:
     )
     assert ended.returncode == 2
     assert ended.stderr == f"Error: port {sandbox.port} cannot be used: Address already in use\n"
+
+
+PAGE = (ROOT / "docs/sandbox.md").read_text()
+
+
+@pytest.mark.parametrize("variable", [*KNOWN, "SANDBOX_RECORDINGS", "SANDBOX_QUOTAS"])
+def test_the_page_about_the_sandbox_names_every_setting_with_its_default(variable: str) -> None:
+    (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{variable}`")]
+    if variable in KNOWN:
+        defaults = (f"{field.name}={field.default:g}" for field in fields(KNOWN[variable]))
+        assert f"`{','.join(defaults)}`" in row
+
+
+def test_the_page_about_the_sandbox_names_every_key_of_a_fault() -> None:
+    for field in fields(Fault):
+        assert field.name in ("id", "used") or f"`{field.name}`" in PAGE
