@@ -48,14 +48,16 @@ class Journal:
     _lock: Any = field(default_factory=threading.Lock)
 
     def watching(self, client: Client) -> Client:
-        """Return a maker of clients whose calls are written down."""
+        """Return a maker of clients whose calls are written down; it makes each only once."""
+        known: dict[str, Any] = {}
 
         def watched(service: str, **config: Any) -> Any:
-            made = client(service, **config)
-            events, mark = made.meta.events, f"journal-{id(self)}"
-            events.register("before-parameter-build", self._sent, unique_id=f"{mark}-sent")
-            events.register("after-call", self._heard, unique_id=f"{mark}-heard")
-            return made
+            key = f"{service} {config}"
+            if key not in known:
+                made = known[key] = client(service, **config)
+                made.meta.events.register("before-parameter-build", self._sent)
+                made.meta.events.register("after-call", self._heard)
+            return known[key]
 
         return watched
 

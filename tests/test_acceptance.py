@@ -7,8 +7,10 @@ compared with the sandbox here.
 import copy
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -463,6 +465,37 @@ def test_the_command_refuses_without_a_confirmation(aws: Sandbox, tmp_path: Path
     assert answer.returncode == 2, answer.stderr
     assert "In account 000000000000, us-east-1, this run costs:" in answer.stdout
     assert "Nothing was started" in answer.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda each: each.name)
+def test_a_signal_ends_the_command_when_all_is_deleted(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    with running_sandbox(tmp_path / "state", sandbox_delays="endpoint=4,delete=1") as slow:
+        arguments = ("--env", "their-environment", "--model", "tiny", "--yes")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "scripts.acceptance", *arguments, "--cwd", str(tmp_path)],
+            cwd=ROOT,
+            env={**os.environ, "SANDBOX_PORT": str(slow.port), "STATE_DIR": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout
+        while "creating endpoint" not in process.stdout.readline():
+            assert process.poll() is None
+        while not slow.client("sagemaker").list_endpoints()["Endpoints"]:
+            assert process.poll() is None
+        process.send_signal(number)
+        time.sleep(0.2)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert "did not get to its end: interrupted" in said
+        assert resources(slow) == []
+    (path,) = tmp_path.glob("acceptance-*.zip")
+    assert bundle.read(path).manifest["left"] == []
 
 
 @pytest.mark.slow
