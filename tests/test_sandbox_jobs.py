@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from botocore.exceptions import ClientError
 from sandbox_server import ALPACA_EVAL, ROOT, Sandbox, running_sandbox
 from sandbox_work import (
@@ -88,7 +89,8 @@ def test_a_job_name_is_used_once(sandbox: Sandbox) -> None:
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """A sandbox whose jobs take long enough to be met at every stage."""
-    with running_sandbox(tmp_path_factory.mktemp("calm"), sandbox_delays="job=4") as running:
+    delays = "job=4,pending=600"
+    with running_sandbox(tmp_path_factory.mktemp("calm"), sandbox_delays=delays) as running:
         yield running
 
 
@@ -206,6 +208,46 @@ def test_a_job_without_an_instance_fails_or_waits_first(
     assert reached == (["Starting", "Pending", "Failed"] if patience else ["Starting", "Failed"])
     assert "TrainingStartTime" not in description
     assert description["BillableTimeInSeconds"] == 0
+
+
+def test_a_job_that_waits_for_an_instance_can_be_stopped_also_after_kill_9(calm: Sandbox) -> None:
+    job = name("pending")
+    put_input(calm, job, ONE)
+    fault = {"operation": "CreateTrainingJob", "failure_reason": "CapacityError: none today"}
+    requests.post(f"{calm.url}/sandbox/faults", json={**fault, "resource": job}, timeout=10)
+    stopping = {"MaxRuntimeInSeconds": 1, "MaxPendingTimeInSeconds": 86400}
+    start_job(calm, job, job, StoppingCondition=stopping)
+    assert until(calm, job, "Pending")["TrainingJobStatus"] == "InProgress"
+    calm.kill()
+    calm.start()
+    assert until(calm, job, "Pending")["TrainingJobStatus"] == "InProgress"
+    calm.client("sagemaker").stop_training_job(TrainingJobName=job)
+    description = end_of(calm, job)
+    assert description["TrainingJobStatus"] == "Stopped"
+    assert "FailureReason" not in description
+
+
+def test_jobs_are_listed_oldest_first_and_by_status(sandbox: Sandbox) -> None:
+    prefix, sagemaker = name("listed"), sandbox.client("sagemaker")
+    put_input(sandbox, prefix, ONE)
+    for number in range(3):
+        given = {"base_model": "nova-lite/prod"} if number == 1 else {}
+        start_job(sandbox, prefix, f"{prefix}-{number}", HyperParameters=given)
+        end_of(sandbox, f"{prefix}-{number}")
+
+    def listed(**query: Any) -> list[str]:
+        page = sagemaker.list_training_jobs(NameContains=prefix, **query)
+        return [job["TrainingJobName"].rsplit("-", 1)[1] for job in page["TrainingJobSummaries"]]
+
+    assert listed() == ["0", "1", "2"]
+    assert listed(SortOrder="Descending") == ["2", "1", "0"]
+    assert listed(StatusEquals="Failed") == ["1"]
+    assert listed(SortBy="Status") == ["0", "2", "1"]
+    last = sagemaker.describe_training_job(TrainingJobName=f"{prefix}-2")
+    assert listed(LastModifiedTimeAfter=last["LastModifiedTime"]) == ["2"]
+    first = sagemaker.list_training_jobs(NameContains=prefix, MaxResults=2)
+    rest = listed(MaxResults=2, NextToken=first["NextToken"])
+    assert rest == ["2"]
 
 
 def test_input_that_is_not_there_starts_no_job(sandbox: Sandbox) -> None:
