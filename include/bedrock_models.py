@@ -11,6 +11,9 @@ from include.findings import Finding, attempt, code
 PROFILE_REGIONS = ("us", "us-gov", "eu", "apac", "jp", "au", "ca", "global")
 """What inference profiles put before the id of the model that they lead to."""
 
+END = "end of its life"
+"""What Bedrock says of a model that is no more."""
+
 UNKNOWN = ("ResourceNotFoundException", "ValidationException")
 
 
@@ -40,7 +43,16 @@ def _model(model: BedrockModel, bedrock: Any, region: str) -> list[Finding]:
             if code(error) not in UNKNOWN:
                 raise
             message = f"Bedrock has no {foundation} in {region}: {_message(error)}"
-            return [Finding("refused", what, message, _successor(foundation))]
+            # A profile may lead to regions that have the model where this one has not.
+            surely = model.model_id == foundation or END in _message(error)
+            return [
+                Finding("refused" if surely else "warning", what, message, _successor(foundation))
+            ]
+        kinds = details.get("inferenceTypesSupported") or ["ON_DEMAND"]
+        if model.model_id == foundation and "ON_DEMAND" not in kinds:
+            message = f"{foundation} answers through an inference profile only"
+            fix = f"write us.{foundation}, or the prefix of your part of the world"
+            return [Finding("refused", what, message, fix)]
         return [_lifecycle(what, model.model_id, details.get("modelLifecycle") or {})]
 
     return attempt(what, "bedrock:GetFoundationModel", look)

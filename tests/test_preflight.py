@@ -15,7 +15,7 @@ from botocore.stub import ANY, Stubber
 from sandbox_server import ROOT, SESSION, Sandbox, running_sandbox
 
 from include import bedrock_models, findings, judge_table, permissions, preflight, quotas, recipes
-from include.config import Environment, RunConfig
+from include.config import BedrockModel, Environment, RunConfig
 from include.config_files import resolve_config
 from include.errors import ConfigError
 from include.findings import Finding
@@ -523,11 +523,48 @@ def test_a_models_life_is_told() -> None:
     assert "end of life on 2026-01-02" in ended.message
 
 
-def test_a_model_that_bedrock_does_not_have_is_refused(sandbox: Sandbox) -> None:
-    unknown = {"name": "b", "provider": "bedrock", "model_id": "us.nobody.knows-this"}
+@pytest.mark.parametrize(
+    ("model_id", "level"),
+    [("anthropic.claude-sonnet-4-6", "refused"), ("us.anthropic.claude-sonnet-4-6", "ok")],
+)
+def test_a_model_behind_profiles_only_needs_the_profiles_id(model_id: str, level: str) -> None:
+    details = {
+        "modelArn": "arn:x",
+        "modelId": "anthropic.claude-sonnet-4-6",
+        "inferenceTypesSupported": ["INFERENCE_PROFILE"],
+        "modelLifecycle": {"status": "ACTIVE"},
+    }
+    bedrock = stubbed(
+        "bedrock",
+        lambda stub: stub.add_response("get_foundation_model", {"modelDetails": details}),
+    )
+    asked = {"name": "b", "provider": "bedrock", "model_id": model_id}
+    (found,) = bedrock_models.check(config(candidates=[asked]), bedrock)
+    assert found.level == level
+    if level == "refused":
+        assert found.fix and found.fix.startswith("write us.anthropic.claude-sonnet-4-6")
+
+
+@pytest.mark.parametrize(
+    ("model_id", "level"), [("nobody.knows-this", "refused"), ("us.nobody.knows-this", "warning")]
+)
+def test_a_model_that_bedrock_does_not_have_is_refused_unless_a_profile_may_lead_to_it(
+    model_id: str, level: str, sandbox: Sandbox
+) -> None:
+    unknown = {"name": "b", "provider": "bedrock", "model_id": model_id}
     (found,) = bedrock_models.check(config(candidates=[unknown]), sandbox.client("bedrock"))
-    assert found.level == "refused"
+    assert found.level == level
     assert "Bedrock has no nobody.knows-this in us-east-1" in found.message
+
+
+def test_an_ended_model_is_refused_behind_a_profile_too(sandbox: Sandbox) -> None:
+    ended = BedrockModel.model_construct(
+        name="b", provider="bedrock", model_id="us.anthropic.claude-3-7-sonnet-20250219-v1:0"
+    )
+    run = config().model_copy(update={"candidates": [ended]})
+    (found,) = bedrock_models.check(run, sandbox.client("bedrock"))
+    assert found.level == "refused"
+    assert found.fix == "it ended on 2026-04-28; use us.anthropic.claude-sonnet-4-6"
 
 
 @pytest.mark.parametrize(
