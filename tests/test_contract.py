@@ -1,6 +1,5 @@
 """Facts about what the real SageMaker SDKs send, and that we send the same, field by field."""
 
-import copy
 import json
 import re
 from collections.abc import Iterator
@@ -10,11 +9,12 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
-from contract import sdk
+from contract import pipeline, sdk
 from contract.cases import (
     ENDPOINTS,
     INPUT,
     JOBS,
+    KEY,
     MICRO,
     OUTPUT,
     RUBRIC,
@@ -23,6 +23,16 @@ from contract.cases import (
     Endpoint,
     Job,
     Json,
+)
+from contract.compare import (
+    ABSENT,
+    Differences,
+    blurred,
+    differences,
+    leaves,
+    only_known,
+    other,
+    replaced,
 )
 from contract.sdk import BUCKET, ROLE, V2, V3
 from sandbox_server import Sandbox, running_sandbox
@@ -33,39 +43,16 @@ from include.config import Environment, Judge, SageMakerModel
 pytestmark = pytest.mark.slow
 
 CONTRACT = Path(__file__).parent.parent.parent / "shared" / "contract"
-ABSENT = "(absent)"
 QUICK = "endpoint=0.2,delete=0.2,job=0.3"
+QUOTAS = ",".join(
+    f"{instance_type} for {usage}=100"
+    for instance_type, usage in (
+        ("ml.g5.2xlarge", "endpoint usage"),
+        ("ml.g5.12xlarge", "training job usage"),
+        ("ml.p5.48xlarge", "training job usage"),
+    )
+)
 PAIR = {"prompt": "What is the tide?", "response_A": "Water.", "response_B": "The sea's rhythm."}
-
-
-def leaves(tree: Any, path: str = "") -> dict[str, Any]:
-    """Flatten a request: `ResourceConfig.InstanceType` to its value, for every leaf."""
-    if isinstance(tree, dict) and tree:
-        parts = [leaves(v, f"{path}.{k}" if path else k) for k, v in tree.items()]
-    elif isinstance(tree, list) and tree:
-        parts = [leaves(v, f"{path}[{i}]") for i, v in enumerate(tree)]
-    else:
-        return {path: tree}
-    return {key: value for part in parts for key, value in part.items()}
-
-
-def differences(ours: Json, theirs: Json) -> dict[str, tuple[Any, Any]]:
-    """Return every leaf that is not the same on both sides, with both values."""
-    mine, yours = leaves(ours), leaves(theirs)
-    pairs = {p: (mine.get(p, ABSENT), yours.get(p, ABSENT)) for p in sorted({*mine, *yours})}
-    # 0 is not False, and 1 is not 1.0: AWS takes them for different types.
-    return {p: (a, b) for p, (a, b) in pairs.items() if (type(a), a) != (type(b), b)}
-
-
-def only_known(ours: Json, theirs: Json, known: dict[str, tuple[Any, Any]]) -> None:
-    """Fail on a difference without a reason, and on a reason without its difference."""
-    found = differences(ours, theirs)
-    lines = [
-        f"{path}: ours and the SDK's are {found.get(path, 'equal')}, expected {known.get(path)}"
-        for path in sorted({*found, *known})
-        if found.get(path) != known.get(path)
-    ]
-    assert not lines, "\n".join(["", *lines])
 
 
 def requests(url: str, operation: str) -> list[Json]:
@@ -81,6 +68,13 @@ def arrived(sandbox: Sandbox, operation: str, key: str, name: str) -> Json:
     assert found["status"] == 200
     body: Json = found["body"]
     return body
+
+
+def endpoint_requests(sandbox: Sandbox, name: str) -> Json:
+    """Return the bodies that created the endpoint of a name, its config and its model."""
+    asked = {"CreateModel": "ModelName", "CreateEndpointConfig": "EndpointConfigName"}
+    asked |= {"CreateEndpoint": "EndpointName"}
+    return {op: arrived(sandbox, op, key, name) for op, key in asked.items()}
 
 
 class Driven:
@@ -104,15 +98,13 @@ class Driven:
         return arrived(self.sandbox, "CreateTrainingJob", "TrainingJobName", self.name(case))
 
     def endpoint(self, case: Endpoint) -> Json:
-        name = self.name(case)
-        asked = {"CreateModel": "ModelName", "CreateEndpointConfig": "EndpointConfigName"}
-        asked |= {"CreateEndpoint": "EndpointName"}
-        return {op: arrived(self.sandbox, op, key, name) for op, key in asked.items()}
+        return endpoint_requests(self.sandbox, self.name(case))
 
 
 @pytest.fixture(scope="module")
 def driven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
-    with running_sandbox(tmp_path_factory.mktemp("contract"), sandbox_delays=QUICK) as sandbox:
+    settings = {"sandbox_delays": QUICK, "sandbox_quotas": QUOTAS}
+    with running_sandbox(tmp_path_factory.mktemp("contract"), **settings) as sandbox:
         body = f"{json.dumps(PAIR)}\n"
         sandbox.client("s3").put_object(Bucket=BUCKET, Key=INPUT.split("/", 3)[3], Body=body)
         yield Driven(sandbox, tmp_path_factory.mktemp("home"))
@@ -171,9 +163,9 @@ def our_endpoint(case: Endpoint) -> Json:
     }
 
 
-def known(case: Job) -> dict[str, tuple[Any, Any]]:
+def known(case: Job) -> Differences:
     """Return the differences that have a reason."""
-    found: dict[str, tuple[Any, Any]] = {}
+    found: Differences = {}
     if "tags" not in case.options:
         found["Tags"] = ([], ABSENT)  # our runs always have tags
     if case.channel == "InputData":
@@ -231,7 +223,11 @@ def only(cases: list[Any], key: str) -> Any:
 
 
 EVERY_OPTION = [only(JOBS, f"{form}-{MICRO}-every-option") for form in ("v2", "v3")]
+OF_THE_DAG = [only(JOBS, f"{form}-{MICRO}-every-option-of-the-dag") for form in ("v2", "v3")]
 ENGINE = only(ENDPOINTS, "v2-vllm-every-option")
+
+CHAT = "CreateModel.PrimaryContainer.Environment.MESSAGES_API_ENABLED"
+"""Ours for models that get chat messages: without it TGI takes raw text only."""
 
 STUB: Json = {
     "TrainingJobName": "name",
@@ -242,25 +238,6 @@ STUB: Json = {
     ],
 }
 """Enough of an SDK's request to see which fields ours has, before any SDK has run."""
-
-
-def replaced(request: Json, path: str, value: Any) -> Json:
-    """Return a copy with one leaf replaced, or without it where the value is ABSENT."""
-    changed = copy.deepcopy(request)
-    steps = [int(s) if s.isdigit() else s for s in re.findall(r"[^.\[\]]+", path)]
-    place: Any = changed
-    for step in steps[:-1]:
-        place = place[step]
-    if value == ABSENT:
-        del place[steps[-1]]
-    else:
-        place[steps[-1]] = value
-    return changed
-
-
-def other(value: Any) -> Any:
-    """Return another value of the same type."""
-    return not value if isinstance(value, bool) else value + ("x" if isinstance(value, str) else 1)
 
 
 def the_change_is_found(ours: Json, theirs: Json, known: Any, path: str) -> None:
@@ -293,18 +270,46 @@ def test_a_field_that_only_the_sdk_sends_is_found(driven: Driven) -> None:
         only_known(our_job(case, theirs), {**theirs, "Environment": {"NEW": "1"}}, known(case))
 
 
+@pytest.mark.parametrize("case", OF_THE_DAG, ids=lambda case: case.key)
+def test_what_the_tasks_of_the_dag_send_is_what_the_sdk_sends(
+    driven: Driven, case: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, their_endpoint = driven.job(case), driven.endpoint(ENGINE)
+    connection = {
+        "conn_type": "aws",
+        "login": "somebody",
+        "password": "something",
+        "extra": {"endpoint_url": driven.sandbox.url, "region_name": "us-east-1"},
+    }
+    statement = {"Effect": "Allow", "Action": "kms:*", "Resource": "*"}
+    driven.sandbox.client("iam").put_role_policy(
+        RoleName=ROLE.rpartition("/")[2],
+        PolicyName="keys",
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+    )
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_SANDBOX", json.dumps(connection))
+    monkeypatch.setenv("NOVA_JUDGE_CONFIG_DIR", str(tmp_path))
+    where = environment({**case.environment(), "tags": {"project": "nova"}})
+    pipeline.configure(tmp_path, where)
+    model = {"name": "qwen", "provider": "sagemaker", "deploy": ENGINE.deploy}
+    sent = pipeline.send(driven.sandbox, where.name, model, case.judge(), run_id=case.key)
+
+    job = arrived(driven.sandbox, "CreateTrainingJob", "TrainingJobName", sent["job"])
+    endpoint = endpoint_requests(driven.sandbox, sent["endpoint"])
+    for ours in (job, *endpoint.values()):
+        assert TAGS[0] in ours.pop("Tags")
+    for request in (theirs, *their_endpoint.values()):
+        assert request.pop("Tags") == TAGS
+    only_known(blurred(job), blurred(theirs), known(case))
+    reasons: Differences = {p: (v, ABSENT) for p, v in ENGINE.ours_alone.items()}
+    reasons[CHAT] = ("true", ABSENT)
+    reasons["CreateEndpointConfig.KmsKeyId"] = (ABSENT, KEY)  # this environment has none
+    only_known(blurred(endpoint), blurred(their_endpoint), reasons)
+
+
 captured = pytest.mark.skipif(
     not CONTRACT.exists(), reason="the captured requests are not beside the project"
 )
-OWN = re.compile(
-    r"TrainingJobName|RoleArn|ExecutionRoleArn|ModelName|EndpointConfigName|S3Uri|S3OutputPath"
-    r"|sagemaker_recipe_local_path|MaxRuntimeInSeconds"
-)
-"""Leaves that every run has its own values for."""
-
-
-def blurred(request: Json) -> Json:
-    return {p: "(its own)" if OWN.search(p) else v for p, v in leaves(request).items()}
 
 
 @captured

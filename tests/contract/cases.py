@@ -95,7 +95,8 @@ class Job:
 
     @property
     def key(self) -> str:
-        size = "every-option" if len(self.options) > 1 else "".join(self.options) or "plain"
+        several = "every-option" if self.options == tuple(OPTIONS) else "every-option-of-the-dag"
+        size = several if len(self.options) > 1 else "".join(self.options) or "plain"
         parts = ["v2" if self.sdk == V2 else "v3", self.recipe, size]
         return "-".join(parts + ([self.channel] if self.channel != "Channel" else []))
 
@@ -135,6 +136,9 @@ JUDGES = {
     "nova_pro_llm_judge": P5,
     RUBRIC: P5,
 }
+OF_THE_DAG = tuple(option for option in OPTIONS if option != "volume_key")
+"""`plan` refuses a volume key for instances with disks of their own, which all judges' are."""
+
 JOBS = [
     *(
         Job(sdk, recipe, instance_type, options, wait=recipe == MICRO and not options)
@@ -143,6 +147,7 @@ JOBS = [
         for options in ((), tuple(OPTIONS))
     ),
     *(Job(sdk, MICRO, JUDGES[MICRO], (option,)) for sdk in (V2, V3) for option in OPTIONS),
+    *(Job(sdk, MICRO, JUDGES[MICRO], OF_THE_DAG) for sdk in (V2, V3)),
     Job(V3, MICRO, JUDGES[MICRO], channel="InputData"),
 ]
 
