@@ -126,12 +126,7 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
         if event and event["status"] == "success":
             return self._tried()
         description = self.hook.describe_endpoint(self._name)
-        reason = description.get("FailureReason") or str(event)
-        if any(code in reason for code in CAPACITY) and choice + 1 < len(self._endpoint_configs):
-            self.log.warning("%s; trying the next instance type", reason)
-            _delete_endpoint(self.hook.conn, self._name, self.run["poll_seconds"])
-            return self._create(choice + 1)
-        return self._failed(reason)
+        return self._next(description.get("FailureReason") or str(event), choice)
 
     @property
     def _name(self) -> str:
@@ -169,7 +164,7 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
                 },
             )
         except ClientError as error:
-            return self._failed(str(error))
+            return self._next(str(error), choice)
         if self.hook.describe_endpoint(self._name)["EndpointStatus"] == "Failed":
             return self.execute_complete({}, {"status": "failed"}, choice)  # an earlier try's
         startup = endpoint_config["ProductionVariants"][0][
@@ -180,6 +175,14 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
             method_name="execute_complete",
             kwargs={"choice": choice},
         )
+
+    def _next(self, reason: str, choice: int) -> Any:
+        """Try the next instance type if the reason is a shortage of this one, or give up."""
+        if any(code in reason for code in CAPACITY) and choice + 1 < len(self._endpoint_configs):
+            self.log.warning("%s; trying the next instance type", reason)
+            _delete_endpoint(self.hook.conn, self._name, self.run["poll_seconds"])
+            return self._create(choice + 1)
+        return self._failed(reason)
 
     def _failed(self, reason: str) -> Any:
         said = cloudwatch.tail(aws(self.aws_conn_id)("logs"), f"{cloudwatch.ENDPOINTS}{self._name}")

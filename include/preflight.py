@@ -6,6 +6,7 @@ All of it reads only. What AWS does not let us look at is a warning: it may be f
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from include import bedrock_models, judge_table, permissions, quotas, recipes
@@ -13,7 +14,7 @@ from include.config import Environment, RunConfig, SageMakerModel
 from include.errors import ConfigError
 from include.findings import Finding, attempt, code, refusals
 from include.recipes import Recipe
-from include.storage import split_uri
+from include.storage import read_uri, split_uri
 
 __all__ = ["Finding", "check", "refusals"]
 
@@ -46,7 +47,9 @@ def check(config: RunConfig, client: Client, recipe: Recipe | None = None) -> li
 
     s3 = service("s3")
     try:
-        used = recipe or load_recipe(config, s3)
+        used = recipe or recipes.load(
+            config.judge.recipe, config.judge.overrides, read=partial(read_uri, s3)
+        )
         judged, replicas = judge(config, used), int(used["run"].get("replicas") or 1)
     except ConfigError as error:
         judged, replicas = [Finding("refused", "recipe", str(error))], 1
@@ -58,25 +61,6 @@ def check(config: RunConfig, client: Client, recipe: Recipe | None = None) -> li
         *quotas.check(config, service("service-quotas"), replicas),
         *bedrock_models.check(config, service("bedrock")),
     ]
-
-
-def load_recipe(config: RunConfig, s3: Any) -> Recipe:
-    """Read the judge's recipe, from S3 too, with the evaluation's overrides.
-
-    Raises:
-        ConfigError: It cannot be read, or AWS's container would refuse something in it.
-    """
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    def read(uri: str) -> bytes:
-        name, key = split_uri(uri)
-        try:
-            body: bytes = s3.get_object(Bucket=name, Key=key)["Body"].read()
-        except (BotoCoreError, ClientError) as error:
-            raise ConfigError(f"judge.recipe: {uri} cannot be read: {error}") from None
-        return body
-
-    return recipes.load(config.judge.recipe, config.judge.overrides, read=read)
 
 
 def judge(config: RunConfig, recipe: Recipe) -> list[Finding]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from include.config import Dataset
 from include.errors import DatasetError
 from include.records import Prompt
-from include.storage import split_uri
+from include.storage import read_uri
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -174,12 +174,10 @@ def _from_s3(uri: str, s3: BaseClient | None) -> bytes:
 
     if s3 is None:
         raise DatasetError(f"{uri}: no S3 client to read it with")
-    bucket, key = split_uri(uri)
     try:
-        body: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        return read_uri(s3, uri)
     except (BotoCoreError, ClientError) as error:
         raise DatasetError(f"{uri} cannot be read: {error}") from None
-    return body
 
 
 def _from_hugging_face(dataset: Dataset) -> Sequence[Row]:

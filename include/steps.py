@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from logging import getLogger
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -133,7 +134,8 @@ def resolve(
     environment = config.environment
     client = connect(environment.aws_conn_id)
     account.check(client("sts", **account.QUICK), environment)
-    recipe = _load_recipe(config, client)
+    read = partial(storage.read_uri, client("s3"))
+    recipe = recipes.load(config.judge.recipe, config.judge.overrides, read=read)
     judge.image_uri(environment)
     run_slug = names.run_slug(dag_id, run_id)
     uri = f"{environment.output_s3_uri}/{config.evaluation}/{run_slug}"
@@ -150,17 +152,6 @@ def resolve(
         "run_id": run_id,
         "started_at": started_at,
     }
-
-
-def _load_recipe(config: RunConfig, client: Client) -> recipes.Recipe:
-    """Read the judge's recipe, from S3 too, with the evaluation's overrides."""
-
-    def read(uri: str) -> bytes:
-        bucket, key = storage.split_uri(uri)
-        body: bytes = client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-        return body
-
-    return recipes.load(config.judge.recipe, config.judge.overrides, read=read)
 
 
 def load_prompts(run: Run) -> list[Shard]:
@@ -334,7 +325,8 @@ def summarize(run: Run, job: JudgeJob) -> str:
     output = None
     if job.get("job_name"):
         mark_summarized(run, candidate, job["job_name"])
-        output = judge_output.read(_archive(run.folder, candidate, job["job_name"]), pairs)
+        with _archive(run.folder, candidate, job["job_name"]) as archive:
+            output = judge_output.read(archive, pairs)
     comparison = winrate.compare(
         baseline=run.config.baseline.name,
         candidate=candidate,

@@ -45,9 +45,7 @@ class RunFolder:
 
     def read(self, name: str) -> bytes:
         """Return one object's content."""
-        bucket, key = split_uri(self.at(name))
-        body: bytes = self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-        return body
+        return read_uri(self.s3, self.at(name))
 
     def open(self, name: str) -> IO[bytes]:
         """Return one object as a file that can be read and searched, on disk if it is large."""
@@ -82,6 +80,13 @@ class RunFolder:
         """Yield the records of all parts below `prefix`."""
         for name in self.names(f"{prefix}/part-"):
             yield from self.read_records(name, record_type)
+
+
+def read_uri(s3: BaseClient, uri: str) -> bytes:
+    """Return what is behind an S3 URI (S3: GetObject)."""
+    bucket, key = split_uri(uri)
+    body: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    return body
 
 
 def to_lines(rows: Iterable[dict[str, Any]]) -> bytes:

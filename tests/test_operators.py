@@ -380,3 +380,28 @@ def test_links_lead_to_the_job_and_its_log() -> None:
 def test_nothing_to_judge_starts_no_job(aws: Sandbox) -> None:
     config = {"candidate": "c", "pairs": 0, "request": None}
     assert operator(NovaJudgeOperator, new_run(aws), config).execute({}) == config
+
+
+def test_a_quota_that_is_used_up_moves_on_to_the_next_instance_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quota = "ml.g5.2xlarge for endpoint usage=0"
+    with running_sandbox(tmp_path, sandbox_quotas=quota, sandbox_delays="endpoint=600") as poor:
+        connected(poor, monkeypatch)
+        run = new_run(poor)
+        config = deployment(poor, run)
+        assert deferred(operator(DeployEndpointOperator, run, config)).kwargs == {"choice": 1}
+        used = poor.client("sagemaker").describe_endpoint(EndpointName=config["endpoint_name"])
+        assert used["EndpointConfigName"] == f"{config['endpoint_name']}-2"
+
+
+def test_a_job_that_sagemaker_refuses_fails_with_what_it_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quota = "ml.g5.12xlarge for training job usage=0"
+    with running_sandbox(tmp_path, sandbox_quotas=quota) as poor:
+        connected(poor, monkeypatch)
+        run = new_run(poor)
+        task = operator(NovaJudgeOperator, run, judge_job(poor, run))
+        with pytest.raises(JudgeJobError, match="account-level service limit"):
+            task.execute({})
