@@ -24,10 +24,11 @@ from sandbox_server import ROOT, SESSION, Sandbox, free_port, running_sandbox
 
 from include.config_files import load_environment
 from include.errors import ResultsError
-from scripts import acceptance, bundle
-from scripts.bundle import Bundle
-from scripts.redact import Redactor
-from scripts.trial import Trial
+from scripts.acceptance import __main__ as acceptance
+from scripts.acceptance import bundle
+from scripts.acceptance.bundle import Bundle
+from scripts.acceptance.redact import Redactor
+from scripts.acceptance.trial import Trial
 
 pytestmark = pytest.mark.filterwarnings(
     # steps.summarize leaves the judge's archive, a temporary file, for the garbage collector

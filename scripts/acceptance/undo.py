@@ -12,7 +12,7 @@ from typing import Any
 
 from include import cloudwatch, ownership, storage
 from include.storage import RunFolder
-from scripts.journal import Client
+from scripts.acceptance.journal import Client
 
 LONGEST_CREATION = 7200
 """Seconds after which an endpoint that is still being created is given up on."""

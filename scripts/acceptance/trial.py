@@ -15,11 +15,12 @@ from include import account, cloudwatch, names, steps, storage
 from include.config import SageMakerModel
 from include.config_files import resolve_config
 from include.errors import DeploymentError, JudgeJobError
-from scripts import bundle, local
-from scripts.bundle import Bundle
-from scripts.journal import Client, Journal
-from scripts.redact import Redactor
-from scripts.undo import ENDED, Undo, refused, uninterrupted, wait
+from scripts import local
+from scripts.acceptance import bundle
+from scripts.acceptance.bundle import Bundle
+from scripts.acceptance.journal import Client, Journal
+from scripts.acceptance.redact import Redactor
+from scripts.acceptance.undo import ENDED, Undo, refused, uninterrupted, wait
 
 MINUTES = 60
 """Of an endpoint and of the judge job, each, at the most."""

@@ -19,10 +19,11 @@ from typing import Any
 from include.config import SECRET_KEY, BedrockModel, RunConfig, SageMakerModel
 from include.config_files import load_environment, resolve_config
 from include.errors import ConfigError, JudgeError
-from scripts import bundle, doctor, local
-from scripts.bundle import Bundle
-from scripts.journal import Client
-from scripts.trial import MINUTES, Trial
+from scripts import doctor, local
+from scripts.acceptance import bundle
+from scripts.acceptance.bundle import Bundle
+from scripts.acceptance.journal import Client
+from scripts.acceptance.trial import MINUTES, Trial
 
 EVALUATION = "acceptance"
 PROMPTS = local.ROOT / "include" / "samples" / "prompts.jsonl"

@@ -15,8 +15,8 @@ from typing import IO, Any
 
 from include.config import SECRET_KEY
 from include.errors import ResultsError
-from scripts.journal import Call
-from scripts.redact import Redactor
+from scripts.acceptance.journal import Call
+from scripts.acceptance.redact import Redactor
 
 TIME = re.compile(r"^\d{4}-\d\d-\d\d[T ]\d\d[:-]\d\d")
 VARYING = re.compile(

@@ -1,0 +1,1 @@
+"""make acceptance: six prompts on real AWS, and a bundle of what it said."""
