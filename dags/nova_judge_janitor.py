@@ -24,6 +24,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,
+    default_args={"retries": 2},  # its first run comes while Airflow is still starting
     params={
         "dry_run": Param(False, type="boolean", description="Only say what would be done."),
         "max_age_hours": Param(
