@@ -15,7 +15,10 @@ TRUSTED = {
     "Action": "sts:AssumeRole",
 }
 READ = {"Effect": "Allow", "Action": ["s3:Get*", "s3:List*"], "Resource": "*"}
+LIST = {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": BUCKET_ARN}
 WRITE = {"Effect": "Allow", "Action": "S3:PUTOBJECT", "Resource": f"{BUCKET_ARN}/*/out/*"}
+
+INPUT = f"{BUCKET_ARN}/*/in/*"
 
 
 def policy(*statements: dict[str, Any]) -> str:
@@ -165,6 +168,8 @@ def test_a_role_that_sagemaker_cannot_assume_starts_no_job(sandbox: Sandbox) -> 
         ([WRITE], "ClientError: Data download failed: .* perform: s3:ListBucket on resource"),
         ([READ], "ClientError: Artifact upload failed: .* perform: s3:PutObject on resource"),
         ([READ, {**WRITE, "Resource": f"{BUCKET_ARN}/elsewhere/*"}], "Artifact upload failed"),
+        ([LIST, {**READ, "Resource": INPUT}, WRITE], "s3:GetObject on .*recipe.yaml"),
+        ([LIST, {**READ, "Resource": [INPUT, f"{BUCKET_ARN}/*/recipe/*"]}, WRITE], None),
         ([READ, WRITE], None),
     ],
 )

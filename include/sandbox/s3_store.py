@@ -104,10 +104,10 @@ def _is_s3(environ: dict[str, Any]) -> bool:
     return "/s3/aws4_request" in unquote(scope)
 
 
-def has_objects(bucket: str, prefix: str) -> bool:
-    """Whether a bucket has an object below a prefix."""
+def keys_below(bucket: str, prefix: str) -> list[str]:
+    """Return the keys below a prefix; none if there is no such bucket."""
     found = _backend().buckets.get(bucket)
-    return found is not None and any(name.startswith(prefix) for name in found.keys)
+    return [key for key in list(found.keys) if key.startswith(prefix)] if found else []
 
 
 def _backend() -> Any:

@@ -11,7 +11,7 @@ from include.sandbox.judge_container import output_prefix, split
 from include.sandbox.listing import page, summary_of
 from include.sandbox.quotas import Quotas
 from include.sandbox.resources import Caller, arn_of, new_entity
-from include.sandbox.s3_store import has_objects
+from include.sandbox.s3_store import keys_below
 from include.sandbox.training import ENDED, TrainingJobs, job_status
 
 Request = dict[str, Any]
@@ -101,7 +101,7 @@ def check_role(role_arn: str) -> None:
 
 def _check_input(request: Request, region: str) -> None:
     for bucket, key in _inputs(request):
-        if not has_objects(bucket, key):
+        if not keys_below(bucket, key):
             raise validation(
                 f'No S3 objects found under S3 URL "s3://{bucket}/{key}" given in input data '
                 "source. Please ensure that the bucket exists in the selected region "
@@ -125,18 +125,18 @@ def _denied(request: Request) -> dict[str, str]:
     """
     role = request["RoleArn"]
     denied: dict[str, str] = {}
-    for bucket, key in _inputs(request):
-        for action, resource in (
-            ("s3:ListBucket", f"arn:aws:s3:::{bucket}"),
-            ("s3:GetObject", f"arn:aws:s3:::{bucket}/{key}"),
-        ):
+    for bucket, prefix in _inputs(request):
+        arn = f"arn:aws:s3:::{bucket}"
+        needed = [("s3:ListBucket", arn)]
+        needed += [("s3:GetObject", f"{arn}/{key}") for key in keys_below(bucket, prefix)]
+        for action, resource in needed:
             if not iam.allows(role, action, resource):
                 message = f"ClientError: Data download failed: {_refused(role, action, resource)}"
                 denied.setdefault("Downloading", message)
     bucket, key = split(f"{output_prefix(request)}/output.tar.gz")
-    if not iam.allows(role, "s3:PutObject", f"arn:aws:s3:::{bucket}/{key}"):
-        resource = f"arn:aws:s3:::{bucket}/{key}"
-        message = f"ClientError: Artifact upload failed: {_refused(role, 's3:PutObject', resource)}"
+    action, resource = "s3:PutObject", f"arn:aws:s3:::{bucket}/{key}"
+    if not iam.allows(role, action, resource):
+        message = f"ClientError: Artifact upload failed: {_refused(role, action, resource)}"
         denied["Uploading"] = message
     return denied
 
