@@ -13,7 +13,7 @@ Differences = dict[str, tuple[Any, Any]]
 
 OWN = re.compile(
     r"TrainingJobName|RoleArn|ExecutionRoleArn|ModelName|EndpointConfigName|EndpointName"
-    r"|S3Uri|S3OutputPath|sagemaker_recipe_local_path|MaxRuntimeInSeconds"
+    r"|S3Uri|S3OutputPath|ModelDataUrl|sagemaker_recipe_local_path|MaxRuntimeInSeconds"
 )
 """Leaves that every run has its own values for."""
 
