@@ -16,7 +16,7 @@ import boto3
 from botocore.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
-PYTHON = os.environ.get("SANDBOX_PYTHON", sys.executable)
+PYTHON = os.environ.get("PYTHON_OF_THE_SANDBOX", sys.executable)
 """The sandbox needs more than a test that is run on an older Airflow has."""
 
 ALPACA_EVAL = ROOT.parent / "shared" / "data" / "alpaca_eval_2.jsonl.gz"

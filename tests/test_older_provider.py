@@ -36,7 +36,7 @@ def test_the_operators_keep_their_promises_there(tmp_path: Path) -> None:
     done = subprocess.run(
         [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_operators.py"],
         cwd=ROOT,
-        env={**os.environ, "SANDBOX_PYTHON": sys.executable},
+        env={**os.environ, "PYTHON_OF_THE_SANDBOX": sys.executable},
         capture_output=True,
         text=True,
     )
