@@ -11,10 +11,22 @@ from sandbox_server import ROOT
 
 CONSTRAINTS = ROOT.parent / "shared" / "facts" / "constraints-airflow-3.3.1-mwaa-py3.12.txt"
 
+
+def python_3_12() -> str | None:
+    """Find a Python 3.12 that starts: on the path, else among pyenv's."""
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for candidate in (shutil.which("python3.12"), *versions.glob("3.12.*/bin/python3.12")):
+        if candidate and not subprocess.run([candidate, "-V"], capture_output=True).returncode:
+            return str(candidate)
+    return None
+
+
+PYTHON = python_3_12()
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not CONSTRAINTS.exists(), reason="MWAA's constraints are not at hand"),
-    pytest.mark.skipif(not shutil.which("python3.12"), reason="there is no Python 3.12"),
+    pytest.mark.skipif(not PYTHON, reason="there is no Python 3.12"),
 ]
 
 ASKED = (
@@ -22,7 +34,7 @@ ASKED = (
     "apache-airflow-providers-amazon[aiobotocore]==9.34.0",
     "pydantic",
     "pyyaml",
-    "pytest",
+    "pytest<9",
     "requests",
 )
 
@@ -30,7 +42,7 @@ ASKED = (
 def test_the_operators_keep_their_promises_there(tmp_path: Path) -> None:
     venv, uv = tmp_path / "venv", str(Path(sys.executable).with_name("uv"))
     python = str(venv / "bin" / "python")
-    subprocess.run([uv, "venv", "--quiet", "--python", "3.12", str(venv)], check=True)
+    subprocess.run([uv, "venv", "--quiet", "--python", str(PYTHON), str(venv)], check=True)
     install = [uv, "pip", "install", "--quiet", "--python", python]
     subprocess.run([*install, "--constraint", str(CONSTRAINTS), *ASKED], check=True)
     done = subprocess.run(
