@@ -99,7 +99,13 @@ class Copy:
             self.token = answer.json()["access_token"]
         headers = {"Authorization": f"Bearer {self.token}"}
         address = f"{url}/api/v2{path}"
-        answer = requests.request(method, address, json=body or None, headers=headers, timeout=60)
+        for _ in range(3):
+            answer = requests.request(
+                method, address, json=body or None, headers=headers, timeout=60
+            )
+            if answer.status_code < 500:
+                break  # SQLite is locked now and then when processes are killed
+            time.sleep(1)
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:1000]}"
         return answer.json() if answer.content else None
 

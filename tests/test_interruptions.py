@@ -33,7 +33,7 @@ QUICK = {
     "airflow__scheduler__scheduler_health_check_threshold": "6",
     "airflow__scheduler__orphaned_tasks_check_interval": "4",
     "airflow__scheduler__task_instance_heartbeat_sec": "2",
-    "airflow__scheduler__task_instance_heartbeat_timeout": "20",
+    "airflow__scheduler__task_instance_heartbeat_timeout": "30",
     "airflow__scheduler__task_instance_heartbeat_timeout_detection_interval": "3",
     "airflow__triggerer__job_heartbeat_sec": "1",
     "airflow__triggerer__triggerer_health_check_threshold": "6",
