@@ -2,7 +2,8 @@
 
 The notebook is read where it lies and never copied into the project. `PATCHES` is all that is
 changed in it. Beside it lie our deploy script and, under the name `datasets`, six questions of
-our own. Endpoint URL, region and credentials come from the environment.
+our own. Endpoint URL, region, credentials and the SDK's settings file (contract/sdk.py says why)
+come from the environment.
 """
 
 import ast

@@ -151,6 +151,7 @@ JOBS = [
     Job(V3, MICRO, JUDGES[MICRO], channel="InputData"),
 ]
 
+ARCHIVE = f"s3://{BUCKET}/contract/model.tar.gz"
 QWEN = "Qwen/Qwen2.5-1.5B-Instruct"
 REGISTRY = "763104351884.dkr.ecr.us-east-1.amazonaws.com"
 TGI = (
@@ -164,13 +165,13 @@ ROUTING = {"routing_config": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"}}
 G5 = "ml.g5.2xlarge"
 
 VARIABLES = "CreateModel.PrimaryContainer.Environment."
-TGI_VARIABLES = {
-    f"{VARIABLES}HF_TASK": "text-generation",
+SCRIPT_VARIABLES = {
     f"{VARIABLES}SAGEMAKER_PROGRAM": "",
     f"{VARIABLES}SAGEMAKER_SUBMIT_DIRECTORY": "",
     f"{VARIABLES}SAGEMAKER_CONTAINER_LOG_LEVEL": "20",
     f"{VARIABLES}SAGEMAKER_REGION": "us-east-1",
 }
+TGI_VARIABLES = {f"{VARIABLES}HF_TASK": "text-generation", **SCRIPT_VARIABLES}
 """What HuggingFaceModel sends to TGI and we send to every engine; LMI and vLLM read none of it."""
 
 EMPTY_FOLDER = {"CreateModel.PrimaryContainer.ModelDataUrl": ANY}
@@ -269,6 +270,18 @@ ENDPOINTS = [
         deployment=ON_CUDA_13,
         ours_alone=TGI_VARIABLES,
         theirs_alone={"CreateModel.PrimaryContainer.Environment.OPTION_ENGINE": "Python"},
+    ),
+    Endpoint(
+        key="v2-lmi-model-data",
+        sdk=V2,
+        deploy=current(
+            LMI, model_id=None, model_data=ARCHIVE, environment={"OPTION_MAX_MODEL_LEN": "8192"}
+        ),
+        sdk_class="Model",
+        model={"model_data": ARCHIVE, "env": {"OPTION_MAX_MODEL_LEN": "8192"}},
+        image_uri=LMI,
+        deployment=ON_CUDA_13,
+        ours_alone=SCRIPT_VARIABLES,
     ),
     Endpoint(
         key="v2-huggingface-vllm",
