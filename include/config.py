@@ -22,6 +22,7 @@ SECRET_REFERENCES = ("arn:aws:secretsmanager:", "airflow-connection:")
 
 Name = Annotated[str, Field(pattern=NAME)]
 S3Uri = Annotated[str, Field(pattern=r"^s3://[a-z0-9.-]{3,63}(/.*)?$")]
+Archive = Annotated[str, Field(pattern=r"^s3://[a-z0-9.-]{3,63}/.+\.tar\.gz$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -123,7 +124,9 @@ class Deploy(Strict):
     """An endpoint that the run creates and deletes."""
 
     model_id: str | None = Field(None, description="Hugging Face id; or model_data.")
-    model_data: S3Uri | None = Field(None, description="Model archive on S3; or model_id.")
+    model_data: Archive | None = Field(
+        None, description="Model archive on S3 (.tar.gz); or model_id."
+    )
     revision: str | None = Field(None, description="Commit or tag of model_id.")
     instance_types: list[Annotated[str, Field(pattern=r"^ml\.")]] = Field(
         min_length=1, description="Tried in order while AWS has no capacity for one."
@@ -133,7 +136,9 @@ class Deploy(Strict):
     container_startup_timeout: Annotated[int, Field(ge=60, le=3600)] = Field(
         900, description="Seconds that the container may take to start."
     )
-    ami_version: str | None = Field(None, description="InferenceAmiVersion, for CUDA 13 images.")
+    ami_version: str | None = Field(
+        None, description="InferenceAmiVersion; default: AWS's, for cu130 images the one they need."
+    )
 
     @field_validator("environment")
     @classmethod

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from include.config import Environment, SageMakerModel
+from include.config import Deploy, Environment, SageMakerModel
 from include.errors import ConfigError
 
 TGI_VERSION = "3.0.1"
 """The engine whose deployment was captured from the SageMaker SDK; others through `image_uri`."""
+
+
+TGI = "tgi"
+"""Part of the name of Hugging Face's text-generation-inference images."""
+
+CUDA_13_AMI = "al2023-ami-sagemaker-inference-gpu-4-1"
+CUDA_13_FAMILIES = ("g4dn", "g5", "g6", "g6e", "p4d", "p4de", "p5", "p5e", "p5en")
+"""What SDK 3.27.0 chooses by itself for an image with cu130 in its tag, and where."""
 
 
 def default_image(region: str, instance_type: str) -> str:
@@ -60,7 +68,10 @@ def requests(
     if deploy is None:
         raise ValueError(f"{model.name} is not deployed by the run")
     image = deploy.image_uri or default_image(environment.region, deploy.instance_types[0])
-    container: dict[str, Any] = {"Image": image, "Environment": _environment(environment, model)}
+    container: dict[str, Any] = {
+        "Image": image,
+        "Environment": _environment(environment, model, image),
+    }
     if deploy.model_data:
         container["ModelDataUrl"] = deploy.model_data
     request: dict[str, Any] = {
@@ -77,34 +88,53 @@ def requests(
     return {
         "Model": request,
         "EndpointConfigs": [
-            _endpoint_config(environment, model, name, index, instance_type, tags)
+            _endpoint_config(environment, model, image, name, index, instance_type, tags)
             for index, instance_type in enumerate(deploy.instance_types)
         ],
         "Tags": tags,
     }
 
 
-def _environment(environment: Environment, model: SageMakerModel) -> dict[str, str]:
+def _environment(environment: Environment, model: SageMakerModel, image: str) -> dict[str, str]:
+    """Return the container's variables: for each engine what its SDK class sends, then ours."""
     deploy = model.deploy
     assert deploy is not None
-    variables = {
-        "SAGEMAKER_PROGRAM": "",
-        "SAGEMAKER_SUBMIT_DIRECTORY": "",
-        "SAGEMAKER_CONTAINER_LOG_LEVEL": "20",
-        "SAGEMAKER_REGION": environment.region,
-    }
-    if deploy.model_id:
-        variables |= {"HF_TASK": "text-generation", "HF_MODEL_ID": deploy.model_id}
+    variables = {"HF_MODEL_ID": deploy.model_id} if deploy.model_id else {}
+    if TGI in image:
+        variables |= {
+            "SAGEMAKER_PROGRAM": "",
+            "SAGEMAKER_SUBMIT_DIRECTORY": "",
+            "SAGEMAKER_CONTAINER_LOG_LEVEL": "20",
+            "SAGEMAKER_REGION": environment.region,
+        }
+        if deploy.model_id:
+            variables["HF_TASK"] = "text-generation"
+        if model.schema_ == "messages":
+            variables["MESSAGES_API_ENABLED"] = "true"  # without it TGI takes `inputs` only
     if deploy.revision:
-        variables["HF_MODEL_REVISION"] = deploy.revision
-    if model.schema_ == "messages":
-        variables["MESSAGES_API_ENABLED"] = "true"  # without it TGI takes `inputs` only
+        variables[_revision(image)] = deploy.revision
     return {**variables, **deploy.environment}
+
+
+def _revision(image: str) -> str:
+    """Name the variable that an engine reads the commit or tag of its model from."""
+    if "djl" in image or "lmi" in image:
+        return "OPTION_REVISION"
+    return "SM_VLLM_REVISION" if "vllm" in image else "HF_MODEL_REVISION"
+
+
+def _ami(deploy: Deploy, image: str, instance_type: str) -> str | None:
+    """Return the AMI whose driver a CUDA 13 image needs: without it the container fails unheard."""
+    family = instance_type.removeprefix("ml.").partition(".")[0]
+    if deploy.ami_version or "cu130" not in image or family not in CUDA_13_FAMILIES:
+        return deploy.ami_version
+    return CUDA_13_AMI
 
 
 def _endpoint_config(
     environment: Environment,
     model: SageMakerModel,
+    image: str,
     name: str,
     index: int,
     instance_type: str,
@@ -121,8 +151,9 @@ def _endpoint_config(
         "ContainerStartupHealthCheckTimeoutInSeconds": deploy.container_startup_timeout,
         "RoutingConfig": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"},
     }
-    if deploy.ami_version:
-        variant["InferenceAmiVersion"] = deploy.ami_version
+    ami = _ami(deploy, image, instance_type)
+    if ami:
+        variant["InferenceAmiVersion"] = ami
     request: dict[str, Any] = {
         "EndpointConfigName": name if index == 0 else f"{name}-{index + 1}",
         "ProductionVariants": [variant],

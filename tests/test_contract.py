@@ -87,9 +87,6 @@ EVERY_OPTION = [only(JOBS, f"{form}-{MICRO}-every-option") for form in ("v2", "v
 OF_THE_DAG = [only(JOBS, f"{form}-{MICRO}-every-option-of-the-dag") for form in ("v2", "v3")]
 ENGINE = only(ENDPOINTS, "v2-vllm-every-option")
 
-CHAT = "CreateModel.PrimaryContainer.Environment.MESSAGES_API_ENABLED"
-"""Ours for models that get chat messages: without it TGI takes raw text only."""
-
 STUB: Json = {
     "TrainingJobName": "name",
     "StoppingCondition": {"MaxRuntimeInSeconds": 1},
@@ -161,8 +158,7 @@ def test_what_the_tasks_of_the_dag_send_is_what_the_sdk_sends(
     for request in (theirs, *their_endpoint.values()):
         assert request.pop("Tags") == TAGS
     only_known(blurred(job), blurred(theirs), known(case))
-    reasons = {**known(ENGINE), CHAT: ("true", ABSENT)}
-    reasons["CreateEndpointConfig.KmsKeyId"] = (ABSENT, KEY)  # this environment has none
+    reasons = {**known(ENGINE), "CreateEndpointConfig.KmsKeyId": (ABSENT, KEY)}  # it has none
     only_known(blurred(endpoint), blurred(their_endpoint), reasons)
 
 

@@ -202,6 +202,30 @@ def test_model_data_and_ami_are_passed_on() -> None:
 
 
 @pytest.mark.parametrize(
+    ("image", "variables"),
+    [
+        ("djl-inference:0.36.0-lmi27.0.0-cu130", {"OPTION_REVISION": "main"}),
+        ("vllm:0.30.0-gpu-py312-cu130-ubuntu24.04-sagemaker", {"SM_VLLM_REVISION": "main"}),
+    ],
+)
+def test_other_engines_get_their_own_variables_and_the_ami_that_cuda_13_needs(
+    image: str, variables: dict[str, str]
+) -> None:
+    requests = deploy.requests(
+        environment(), model(image_uri=image, revision="main"), name="n", tags=[]
+    )
+    container = requests["Model"]["PrimaryContainer"]
+    assert container["Environment"] == {"HF_MODEL_ID": "Qwen/Qwen2.5-1.5B-Instruct", **variables}
+    variant = requests["EndpointConfigs"][0]["ProductionVariants"][0]
+    assert variant["InferenceAmiVersion"] == "al2023-ami-sagemaker-inference-gpu-4-1"
+
+
+def test_a_folder_is_no_model_archive() -> None:
+    with pytest.raises(ValueError, match="model_data"):
+        model(model_id=None, model_data="s3://bucket/model/")
+
+
+@pytest.mark.parametrize(
     "run_id", ["manual__2026-11-24T06:00:00+00:00", "a~b", "ü" * 300, "x" * 300, "--", ""]
 )
 def test_names_are_what_aws_takes_and_differ_for_different_runs(run_id: str) -> None:

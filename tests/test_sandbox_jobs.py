@@ -128,6 +128,18 @@ def test_a_job_can_be_stopped_at_every_stage(calm: Sandbox, stage: str) -> None:
     assert again.endswith("the training job is in status Stopped.")
 
 
+def test_a_job_is_deleted_when_it_is_over(calm: Sandbox) -> None:
+    sagemaker, job = calm.client("sagemaker"), name("gone")
+    put_input(calm, job, ONE)
+    start_job(calm, job, job)
+    assert "InProgress" in refused(sagemaker.delete_training_job, TrainingJobName=job)
+    sagemaker.stop_training_job(TrainingJobName=job)
+    end_of(calm, job)
+    sagemaker.delete_training_job(TrainingJobName=job)
+    message = refused(sagemaker.describe_training_job, TrainingJobName=job)
+    assert message == "Requested resource not found."
+
+
 def test_a_job_that_runs_too_long_is_stopped(calm: Sandbox) -> None:
     job = name("long")
     put_input(calm, job, ONE)

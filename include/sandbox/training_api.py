@@ -68,6 +68,14 @@ class TrainingJobOperations:
         self._jobs.stop(job)
         return {}
 
+    def delete_training_job(self, request: Request, caller: Caller) -> Request:
+        """Forget a job that is over."""
+        job = self._job(request)
+        if job_status(job) not in ENDED:
+            raise validation(f"The training job is in status {job_status(job)}: stop it first.")
+        self._jobs.entities.delete(job["name"])
+        return {}
+
     def list_training_jobs(self, request: Request, caller: Caller) -> Request:
         """List jobs."""
         summaries = [self._summary(job) for job in self._jobs.entities.all()]

@@ -164,16 +164,6 @@ CUDA_13 = "al2023-ami-sagemaker-inference-gpu-4-1"
 ROUTING = {"routing_config": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"}}
 G5 = "ml.g5.2xlarge"
 
-VARIABLES = "CreateModel.PrimaryContainer.Environment."
-SCRIPT_VARIABLES = {
-    f"{VARIABLES}SAGEMAKER_PROGRAM": "",
-    f"{VARIABLES}SAGEMAKER_SUBMIT_DIRECTORY": "",
-    f"{VARIABLES}SAGEMAKER_CONTAINER_LOG_LEVEL": "20",
-    f"{VARIABLES}SAGEMAKER_REGION": "us-east-1",
-}
-TGI_VARIABLES = {f"{VARIABLES}HF_TASK": "text-generation", **SCRIPT_VARIABLES}
-"""What HuggingFaceModel sends to TGI and we send to every engine; LMI and vLLM read none of it."""
-
 EMPTY_FOLDER = {"CreateModel.PrimaryContainer.ModelDataUrl": ANY}
 """ModelBuilder names a folder of its own and puts nothing into it; HF_MODEL_ID is what counts."""
 
@@ -191,7 +181,6 @@ class Endpoint:
     deployment: Json
     environment: Json = field(default_factory=dict)
     theirs_alone: Json = field(default_factory=dict)
-    ours_alone: Json = field(default_factory=dict)
 
     def scenario(self) -> Json:
         return {
@@ -209,8 +198,8 @@ class Endpoint:
 
 
 def current(image_uri: str, **more: Any) -> Json:
-    """Our `deploy` section for an engine of today, which needs an AMI of today."""
-    said = {"model_id": QWEN, "image_uri": image_uri, "ami_version": CUDA_13}
+    """Our `deploy` section for an engine of today, whose AMI we choose."""
+    said = {"model_id": QWEN, "image_uri": image_uri}
     return {**said, "instance_types": [G5], "container_startup_timeout": 900, **more}
 
 
@@ -234,7 +223,6 @@ ENDPOINTS = [
         model={"env": {"HF_MODEL_ID": QWEN}},
         image_uri=VLLM,
         deployment=ON_CUDA_13,
-        ours_alone=TGI_VARIABLES,
     ),
     Endpoint(
         key="v2-vllm-every-option",
@@ -247,7 +235,6 @@ ENDPOINTS = [
         },
         image_uri=VLLM,
         deployment={**ON_CUDA_13, "kms_key": KEY},
-        ours_alone=TGI_VARIABLES,
         environment={"vpc": NETWORK, "volume_kms_key_arn": KEY},
     ),
     Endpoint(
@@ -258,7 +245,6 @@ ENDPOINTS = [
         model={"env": {"HF_MODEL_ID": QWEN, "OPTION_MAX_MODEL_LEN": "8192"}},
         image_uri=LMI,
         deployment=ON_CUDA_13,
-        ours_alone=TGI_VARIABLES,
     ),
     Endpoint(
         key="v2-lmi-djl-model",
@@ -268,7 +254,6 @@ ENDPOINTS = [
         model={"model_id": QWEN},
         image_uri=LMI,
         deployment=ON_CUDA_13,
-        ours_alone=TGI_VARIABLES,
         theirs_alone={"CreateModel.PrimaryContainer.Environment.OPTION_ENGINE": "Python"},
     ),
     Endpoint(
@@ -281,7 +266,6 @@ ENDPOINTS = [
         model={"model_data": ARCHIVE, "env": {"OPTION_MAX_MODEL_LEN": "8192"}},
         image_uri=LMI,
         deployment=ON_CUDA_13,
-        ours_alone=SCRIPT_VARIABLES,
     ),
     Endpoint(
         key="v2-huggingface-vllm",
@@ -291,7 +275,6 @@ ENDPOINTS = [
         model={"env": {"HF_MODEL_ID": QWEN}},
         image_uri=HF_VLLM,
         deployment=ON_CUDA_13,
-        ours_alone=TGI_VARIABLES,
     ),
     Endpoint(
         key="v3-vllm",
@@ -302,7 +285,6 @@ ENDPOINTS = [
         image_uri=VLLM,
         deployment=ON_CUDA_13,
         theirs_alone=EMPTY_FOLDER,
-        ours_alone=TGI_VARIABLES,
     ),
     Endpoint(
         key="v3-lmi",
@@ -313,6 +295,5 @@ ENDPOINTS = [
         image_uri=LMI,
         deployment=STARTUP,  # this SDK finds the AMI by itself, from cu130 in the image's tag
         theirs_alone=EMPTY_FOLDER,
-        ours_alone=TGI_VARIABLES,
     ),
 ]

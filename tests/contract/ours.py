@@ -64,8 +64,7 @@ def our_endpoint(case: Endpoint) -> Json:
 def known(case: Job | Endpoint) -> Differences:
     """Return the differences that have a reason."""
     if isinstance(case, Endpoint):
-        alone: Differences = {path: (ABSENT, value) for path, value in case.theirs_alone.items()}
-        return alone | {path: (value, ABSENT) for path, value in case.ours_alone.items()}
+        return {path: (ABSENT, value) for path, value in case.theirs_alone.items()}
     found: Differences = {}
     if "tags" not in case.options:
         found["Tags"] = ([], ABSENT)  # our runs always have tags
