@@ -35,6 +35,12 @@ CAPACITY = ("InsufficientInstanceCapacity", "CapacityError", "ResourceLimitExcee
 FINAL = ("AlgorithmError", "ClientError")
 """How a FailureReason begins that the same job would meet, and be paid for, again."""
 
+TRANSIENT = ("Throttling", "RequestLimitExceeded", "TooManyRequests", "RequestTimeout")
+"""How the code of an error begins that another try may not meet."""
+
+REASON = 1000
+"""Longest reason that goes through XCom; all of it is in the task's log."""
+
 DELETION = 900
 """Seconds that an endpoint may take to go once AWS has agreed to delete it."""
 
@@ -117,7 +123,7 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
         _persist(context, self, SageMakerEndpointLink, endpoint_name=self._name)
         group = f"{cloudwatch.ENDPOINTS}{self._name}"
         _persist(context, self, ContainerLogLink, group=group, stream="")
-        return self._create(choice=0)
+        return self._create(context, choice=0)
 
     def execute_complete(
         self, context: Any, event: dict[str, Any] | None = None, choice: int = 0
@@ -126,7 +132,7 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
         if event and event["status"] == "success":
             return self._tried()
         description = self.hook.describe_endpoint(self._name)
-        return self._next(description.get("FailureReason") or str(event), choice)
+        return self._next(context, description.get("FailureReason") or str(event), choice)
 
     @property
     def _name(self) -> str:
@@ -146,8 +152,8 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
                 return self._failed(str(error))
         return self.config
 
-    def _create(self, choice: int) -> Any:
-        from botocore.exceptions import ClientError
+    def _create(self, context: Any, choice: int) -> Any:
+        from botocore.exceptions import BotoCoreError, ClientError
 
         client, requests = self.hook.conn, self.config["requests"]
         endpoint_config = self._endpoint_configs[choice]
@@ -163,10 +169,13 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
                     "Tags": requests["Tags"],
                 },
             )
-        except ClientError as error:
-            return self._next(str(error), choice)
-        if self.hook.describe_endpoint(self._name)["EndpointStatus"] == "Failed":
-            return self.execute_complete({}, {"status": "failed"}, choice)  # an earlier try's
+            description = client.describe_endpoint(EndpointName=self._name)
+        except (BotoCoreError, ClientError) as error:
+            if _is_transient(error) and not _is_last_try(context):
+                raise
+            return self._next(context, str(error), choice)
+        if description["EndpointStatus"] == "Failed":  # an earlier try's
+            return self._next(context, description["FailureReason"], choice)
         startup = endpoint_config["ProductionVariants"][0][
             "ContainerStartupHealthCheckTimeoutInSeconds"
         ]
@@ -176,19 +185,18 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
             kwargs={"choice": choice},
         )
 
-    def _next(self, reason: str, choice: int) -> Any:
+    def _next(self, context: Any, reason: str, choice: int) -> Any:
         """Try the next instance type if the reason is a shortage of this one, or give up."""
         if any(code in reason for code in CAPACITY) and choice + 1 < len(self._endpoint_configs):
             self.log.warning("%s; trying the next instance type", reason)
             _delete_endpoint(self.hook.conn, self._name, self.run["poll_seconds"])
-            return self._create(choice + 1)
+            return self._create(context, choice + 1)
         return self._failed(reason)
 
     def _failed(self, reason: str) -> Any:
         said = cloudwatch.tail(aws(self.aws_conn_id)("logs"), f"{cloudwatch.ENDPOINTS}{self._name}")
-        message = _with_log(reason, said)
-        self.log.error("%s has no endpoint: %s", self.config["model"], message)
-        return {**self.config, "error": message}
+        self.log.error("%s has no endpoint: %s", self.config["model"], _with_log(reason, said))
+        return {**self.config, "error": reason[:REASON]}
 
 
 class DeleteEndpointOperator(SageMakerBaseOperator):
@@ -232,8 +240,8 @@ class DeleteEndpointOperator(SageMakerBaseOperator):
 class NovaJudgeTrigger(SageMakerTrigger):
     """Waits for a judge job, and stops it when a person ends the task that waits for it.
 
-    Airflow calls `on_kill` when a person marks the deferred task failed or successful, and also
-    when it is cleared; then the next try attaches to the job, so it must go on.
+    Airflow calls `on_kill` when a person marks the deferred task failed, successful or skipped, and
+    also when it is cleared; then the next try attaches to the job, so it must go on.
     """
 
     async def on_kill(self) -> None:
@@ -253,8 +261,9 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
 
     The job's name is a digest of what it does, and an attempt. A job that is running or completed
     is the one we want. The next attempt starts only after one that failed or was stopped, and when
-    a task that had succeeded was cleared on purpose. A failure that the same job would meet again
-    is not repeated by a retry, only by a person who clears the task.
+    a task that had succeeded was cleared on purpose. An end that the next job would meet, too (its
+    input is refused, its time is up), is not repeated by a retry, only by a person who clears the
+    task.
 
     Args:
         run: The run's record.
@@ -281,13 +290,13 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
         name, description = self._find(request, _was_cleared(context))
         _persist(context, self, SageMakerJobLink, job_name=name)
         _persist(context, self, ContainerLogLink, group=cloudwatch.TRAINING_JOBS, stream=name)
+        if description and description["TrainingJobStatus"] == "Completed":
+            return self._result(description)
+        self._started = (name, context.get("ti"))
         if description is None:
             self._start({**request, "TrainingJobName": name})
-        elif description["TrainingJobStatus"] == "Completed":
-            return self._result(description)
         else:
             self.log.info("Attaching to judge job %s", name)
-        self._started = (name, context.get("ti"))
         stopping = request["StoppingCondition"]
         longest = stopping["MaxRuntimeInSeconds"] + stopping.get("MaxPendingTimeInSeconds", 0)
         poll = self.run["poll_seconds"]
@@ -323,13 +332,15 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
         asking = threading.Thread(target=lambda: ended.append(_was_ended(ti)), daemon=True)
         asking.start()
         asking.join(timeout=3)
-        if ended == [True]:
+        if ended == [True] and self._describe(name):
             self.hook.conn.stop_training_job(TrainingJobName=name)
 
     def _start(self, request: dict[str, Any]) -> None:
         from botocore.exceptions import ClientError
 
         name = request["TrainingJobName"]
+        run = steps.open_run(self.run, aws(self.run["aws_conn_id"]))
+        steps.forget_comparison(run, self.config["candidate"])
         self.log.info("Starting judge job %s for %d pairs", name, self.config["pairs"])
         try:
             self.hook.conn.create_training_job(**request)
@@ -340,26 +351,31 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
 
     def _find(self, request: dict[str, Any], cleared: bool) -> tuple[str, Any]:
         """Return the attempt to use and its description, None if it is still to be started."""
-        base = request["TrainingJobName"]
+        base, last = request["TrainingJobName"], None
         for attempt in range(1, MAX_ATTEMPTS + 1):
             name = f"{base}-{attempt}"
             description = self._describe(name)
             if description is None:
+                if last and _is_final(last) and not cleared:
+                    raise self._failure(last)
                 return name, None
-            other = judge.differences(request, description)
-            if other:
+            if self._is_wanted(name, description["TrainingJobStatus"]):
+                other = judge.differences(request, description)
+                if not other:
+                    return name, description
                 raise AirflowFailException(
-                    f"there is a training job {name} already, and its {', '.join(other)} is not "
-                    "this comparison's; delete the run's folder and start another run"
+                    f"training job {name} exists already, and its {', '.join(other)} is not this "
+                    "comparison's; start another run"
                 )
-            status = description["TrainingJobStatus"]
-            if status in ("InProgress", "Stopping"):
-                return name, description
-            if status == "Completed" and not self._was_used(name):
-                return name, description
-            if status == "Failed" and not cleared and _is_final(description):
-                raise self._failure(description)
+            last = description
         raise AirflowFailException(f"{MAX_ATTEMPTS} judge jobs {base}-N failed; look at their logs")
+
+    def _is_wanted(self, name: str, status: str) -> bool:
+        """Whether a job is running, or complete and not yet handed on by this task."""
+        if status == "Completed":
+            run = steps.open_run(self.run, aws(self.run["aws_conn_id"]))
+            return not steps.is_summarized(run, self.config, name)
+        return status in ("InProgress", "Stopping")
 
     def _describe(self, name: str) -> Any:
         from botocore.exceptions import ClientError
@@ -370,11 +386,6 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
             if "not found" in str(error) or NOT_THERE in str(error):
                 return None
             raise
-
-    def _was_used(self, name: str) -> bool:
-        """Whether the step after this one has begun to read the job: then this task succeeded."""
-        run = steps.open_run(self.run, aws(self.run["aws_conn_id"]))
-        return steps.is_summarized(run, self.config["candidate"], name)
 
     def _failure(self, description: dict[str, Any]) -> Exception:
         name, status = description["TrainingJobName"], description["TrainingJobStatus"]
@@ -390,7 +401,23 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
 
 
 def _is_final(description: dict[str, Any]) -> bool:
-    return str(description.get("FailureReason", "")).startswith(FINAL)
+    """Whether another job of this kind would end the same way: refused, or out of time."""
+    out_of_time = description["SecondaryStatus"] == "MaxRuntimeExceeded"
+    return out_of_time or str(description.get("FailureReason", "")).startswith(FINAL)
+
+
+def _is_transient(error: Exception) -> bool:
+    from botocore.exceptions import ClientError
+
+    if not isinstance(error, ClientError):
+        return True  # no answer at all
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
+    return bool(status >= 500 or error.response["Error"]["Code"].startswith(TRANSIENT))
+
+
+def _is_last_try(context: Any) -> bool:
+    ti = context.get("ti")
+    return ti is None or bool(ti.try_number > ti.max_tries)
 
 
 def _was_cleared(context: Any) -> bool:
@@ -401,8 +428,12 @@ def _was_cleared(context: Any) -> bool:
     return bool(ti.try_number == ti.max_tries - ti.task.retries + 1)
 
 
+BY_HAND = ("failed", "success", "skipped", "removed")
+"""States of a task that somebody has ended while it was waiting or running."""
+
+
 def _was_ended(ti: Any) -> bool:
-    """Whether a person has marked a task failed or successful; False if Airflow does not say."""
+    """Whether a person has ended a task, not cleared it; False if Airflow does not say."""
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     if ti is None:
@@ -410,7 +441,7 @@ def _was_ended(ti: Any) -> bool:
     found = RuntimeTaskInstance.get_task_states(
         dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
     )
-    return any(state in ("failed", "success") for state in found.get(ti.run_id, {}).values())
+    return any(state in BY_HAND for state in found.get(ti.run_id, {}).values())
 
 
 def _until_endpoint_is_ready(operator: Any, name: str, seconds: int) -> SageMakerTrigger:

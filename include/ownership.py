@@ -7,7 +7,7 @@ Airflow and, where Airflow itself is dead, a Lambda function (infra/janitor.yaml
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -26,8 +26,14 @@ MAX_AGE = timedelta(hours=26)
 
 Kind = Literal["endpoint", "endpoint config", "model", "training job"]
 
-RunState = Callable[[str, str], Literal["active", "ended"] | None]
-"""Whether a run still goes on, by DAG id and run id; None if this Airflow does not know it."""
+Stage = Literal["active", "generated", "ended"]
+"""Of a run: `generated` when it goes on, but its endpoints should be gone."""
+
+RunState = Callable[[str, str], Stage | None]
+"""How far a run is, by DAG id and run id; None if this Airflow does not know it."""
+
+IN_PROGRESS = "Cannot update in-progress endpoint"
+GONE = ("Could not find", "Requested resource not found")
 
 
 def tags(
@@ -46,12 +52,13 @@ def tags(
         DAG_ID: dag_id,
         RUN_ID: run_id,
     }
-    return [{"Key": key, "Value": _value(value)} for key, value in {**own, **ours}.items()]
+    values = {**own, **{key: _value(value) for key, value in ours.items()}}
+    return [{"Key": key, "Value": value[:256]} for key, value in values.items()]
 
 
 def _value(text: str) -> str:
-    """Write `~`, which run ids may hold and tags may not, in another way; AWS takes 256."""
-    return text.replace("=", "=3D").replace("~", "=7E")[:256]
+    """Write `~`, which run ids may hold and tags may not, in another way."""
+    return text.replace("=", "=3D").replace("~", "=7E")
 
 
 def _text(value: str) -> str:
@@ -74,18 +81,26 @@ class Resource:
         return _text(self.tags.get(DAG_ID, "")), _text(self.tags.get(RUN_ID, ""))
 
 
+Outcome = Literal[
+    "deleted", "stopped", "would be deleted", "would be stopped", "not yet", "refused"
+]
+
+
 @dataclass(frozen=True)
 class Removal:
     """What was done about one resource, and why."""
 
     resource: Resource
     reason: str
-    done: str
-    """`deleted`, `stopped`, `would be deleted`, or what AWS said instead."""
+    outcome: Outcome
+    """`not yet`: the next pass will do it. `refused`: no pass will, before a person helps."""
+    said: str = ""
+    """What AWS said, where it did not do it."""
 
     def __str__(self) -> str:
         """Return one line for a log."""
-        return f"{self.resource.kind} {self.resource.name}: {self.done} ({self.reason})"
+        said = f": {self.said}" if self.said else ""
+        return f"{self.resource.kind} {self.resource.name}: {self.outcome}{said} ({self.reason})"
 
 
 def clean(
@@ -116,9 +131,12 @@ def clean(
         if not f"{_text(resource.tags.get(RUN, ''))}/".startswith(f"{output_uri.rstrip('/')}/"):
             continue
         reason = outlived(resource, run_state, max_age, now)
-        if reason:
-            done = _would(resource) if dry_run else _remove(sagemaker, resource)
-            removals.append(Removal(resource, reason, done))
+        if reason and dry_run:
+            job = resource.kind == "training job"
+            would: Outcome = "would be stopped" if job else "would be deleted"
+            removals.append(Removal(resource, reason, would))
+        elif reason:
+            removals.append(_remove(sagemaker, resource, reason))
     return removals
 
 
@@ -130,6 +148,8 @@ def outlived(
     state = run_state(dag_id, run_id) if dag_id and run_id else None
     if state == "ended":
         return f"run {run_id} of {dag_id} has ended"
+    if state == "generated" and resource.kind != "training job":
+        return f"run {run_id} of {dag_id} goes on, but has tried to delete it"
     if state is None and now - resource.created > max_age:
         hours = (now - resource.created) / timedelta(hours=1)
         return f"its run {run_id or '(untagged)'} is not known here, and it is {hours:.0f} h old"
@@ -158,8 +178,7 @@ def _listed(
 ) -> Iterator[Resource]:
     pages = sagemaker.get_paginator(operation).paginate(NameContains=PREFIX, **filters)
     for entry in [entry for page in pages for entry in page[key]]:
-        listed = sagemaker.list_tags(ResourceArn=entry[f"{prefix}Arn"])["Tags"]
-        found = {tag["Key"]: tag["Value"] for tag in listed}
+        found = _tags_of(sagemaker, entry[f"{prefix}Arn"])
         if RUN in found:
             yield Resource(
                 kind,
@@ -170,7 +189,18 @@ def _listed(
             )
 
 
-def _remove(sagemaker: Any, resource: Resource) -> str:
+def _tags_of(sagemaker: Any, arn: str) -> dict[str, str]:
+    """Return a resource's tags; none if it has gone since it was listed."""
+    try:
+        pages = sagemaker.get_paginator("list_tags").paginate(ResourceArn=arn)
+        return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+    except sagemaker.exceptions.ClientError as error:
+        if error.response["Error"]["Message"].startswith(GONE):
+            return {}
+        raise
+
+
+def _remove(sagemaker: Any, resource: Resource, reason: str) -> Removal:
     name = resource.name
     calls: dict[str, Callable[[], Any]] = {
         "endpoint": lambda: sagemaker.delete_endpoint(EndpointName=name),
@@ -178,17 +208,22 @@ def _remove(sagemaker: Any, resource: Resource) -> str:
         "model": lambda: sagemaker.delete_model(ModelName=name),
         "training job": lambda: sagemaker.stop_training_job(TrainingJobName=name),
     }
-    if resource.status == "Deleting":
-        return "is being deleted"
     try:
         calls[resource.kind]()
     except sagemaker.exceptions.ClientError as error:
-        return f"not yet: {error.response['Error']['Message']}"
-    return "stopped" if resource.kind == "training job" else "deleted"
+        said = error.response["Error"]["Message"]
+        if not said.startswith(GONE):
+            later = said.startswith(IN_PROGRESS)
+            return Removal(resource, reason, "not yet" if later else "refused", said)
+    return Removal(resource, reason, "stopped" if resource.kind == "training job" else "deleted")
 
 
-def _would(resource: Resource) -> str:
-    return "would be stopped" if resource.kind == "training job" else "would be deleted"
+def complaint(removals: Sequence[Removal]) -> str | None:
+    """Say what AWS refuses to remove, so that somebody looks; None if nothing."""
+    refused = [str(removal) for removal in removals if removal.outcome == "refused"]
+    return (
+        "\n".join(["this is not removed and goes on costing money:", *refused]) if refused else None
+    )
 
 
 def handler(event: Any, context: Any) -> list[str]:
@@ -206,4 +241,7 @@ def handler(event: Any, context: Any) -> list[str]:
     )
     lines = [str(removal) for removal in removals]
     print("\n".join(lines) or "nothing has outlived its run")  # noqa: T201 - a Lambda's log
+    problem = complaint(removals)
+    if problem:
+        raise RuntimeError(problem)  # so that the function's error metric can raise an alarm
     return lines

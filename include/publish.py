@@ -89,7 +89,8 @@ def publish(
 def _results(config: RunConfig, folder: RunFolder) -> list[dict[str, Any]]:
     there = set(folder.names("comparisons/"))
     wanted = [f"comparisons/{candidate.name}.json" for candidate in config.candidates]
-    return [json.loads(folder.read(name)) for name in wanted if name in there]
+    found = [json.loads(folder.read(name)) for name in wanted if name in there]
+    return [result for result in found if result is not None]  # null: taken back, to be made anew
 
 
 def _status(config: RunConfig, comparisons: Sequence[Comparison]) -> RunStatus:

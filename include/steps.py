@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from logging import getLogger
 from typing import TYPE_CHECKING, Any, TypedDict
+from uuid import uuid4
 
 from include import account, judge, names, ownership, recipes, storage
 from include.config import BedrockModel, Model, RunConfig, SageMakerModel
@@ -70,6 +71,8 @@ class JudgeJob(TypedDict, total=False):
     """One candidate's judge job: to be run if there is a request."""
 
     candidate: str
+    token: str
+    """Differs each time that the judge's input is written."""
     pairs: int
     request: dict[str, Any] | None
     job_name: str
@@ -277,6 +280,7 @@ def write_judge_input(run: Run, candidate: str) -> JudgeJob:
     from include.generate import check_error_rate, latest, read_responses
     from include.pairs import judge_input, make_pairs
 
+    forget_comparison(run, candidate)
     prompts = run.prompts()
     answers = []
     for model in (run.config.baseline.name, candidate):
@@ -291,7 +295,7 @@ def write_judge_input(run: Run, candidate: str) -> JudgeJob:
     input_uri = run.folder.write(f"pairs/{candidate}/llm_judge.jsonl", body, "application/x-ndjson")
     count = sum(pair.status == "judged" for pair in pairs)
     if not count:
-        return {"candidate": candidate, "pairs": 0, "request": None}
+        return {"candidate": candidate, "token": uuid4().hex, "pairs": 0, "request": None}
     recipe = run.recipe()
     environment = run.config.environment
     request = judge.training_job(
@@ -312,7 +316,7 @@ def write_judge_input(run: Run, candidate: str) -> JudgeJob:
         max_runtime=judge.max_runtime_seconds(count, run.config.judge.max_runtime_minutes),
         tags=run.tags,
     )
-    return {"candidate": candidate, "pairs": count, "request": request}
+    return {"candidate": candidate, "token": uuid4().hex, "pairs": count, "request": request}
 
 
 def summarize(run: Run, job: JudgeJob) -> str:
@@ -324,7 +328,7 @@ def summarize(run: Run, job: JudgeJob) -> str:
     pairs = list(run.folder.read_records(_pairs(candidate), Pair))
     output = None
     if job.get("job_name"):
-        mark_summarized(run, candidate, job["job_name"])
+        mark_summarized(run, job, job["job_name"])
         with _archive(run.folder, candidate, job["job_name"]) as archive:
             output = judge_output.read(archive, pairs)
     comparison = winrate.compare(
@@ -351,7 +355,7 @@ def summarize(run: Run, job: JudgeJob) -> str:
         run.folder.write_records(f"judgments/{candidate}.rubric.jsonl", output.rubric)
     log.info(comparison.sentence)
     return run.folder.write(
-        f"comparisons/{candidate}.json",
+        _comparison(candidate),
         json.dumps(
             {
                 "comparison": dataclasses.asdict(comparison),
@@ -362,21 +366,32 @@ def summarize(run: Run, job: JudgeJob) -> str:
     )
 
 
-def mark_summarized(run: Run, candidate: str, job_name: str) -> None:
+def mark_summarized(run: Run, job: JudgeJob, job_name: str) -> None:
     """Note that a judge job has been handed on, before anything of it is read."""
-    run.folder.write(_used(candidate, job_name), b"", "text/plain")
+    run.folder.write(_used(job, job_name), b"", "text/plain")
 
 
-def is_summarized(run: Run, candidate: str, job_name: str) -> bool:
+def is_summarized(run: Run, job: JudgeJob, job_name: str) -> bool:
     """Whether `summarize` has begun to read a job: its judge task had succeeded by then.
 
-    So a judge task that runs again was cleared on purpose, and wants another job.
+    So a judge task that runs again on the same input was cleared on purpose, and wants another job.
+    Where the input was written anew, because an earlier task was cleared, the job still serves.
     """
-    return bool(run.folder.names(_used(candidate, job_name)))
+    return bool(run.folder.names(_used(job, job_name)))
 
 
-def _used(candidate: str, job_name: str) -> str:
-    return f"judge/{candidate}/{job_name}/summarized"
+def _used(job: JudgeJob, job_name: str) -> str:
+    return f"judge/{job['candidate']}/{job_name}/summarized-{job['token']}"
+
+
+def forget_comparison(run: Run, candidate: str) -> None:
+    """Take back a comparison that is about to be made anew: if that fails, there is none."""
+    if run.folder.names(_comparison(candidate)):
+        run.folder.write(_comparison(candidate), b"null")
+
+
+def _comparison(candidate: str) -> str:
+    return f"comparisons/{candidate}.json"
 
 
 def _archive(folder: RunFolder, candidate: str, job_name: str) -> Any:

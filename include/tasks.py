@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.sdk import Connection, Param, task
@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundExceptio
 
 from include import account, ownership, steps
 from include.config_files import load_environment
-from include.errors import GenerationError, JudgeError
+from include.errors import AccountError, GenerationError, JudgeError
 from include.steps import RunRecord
 
 
@@ -76,12 +76,13 @@ def clean(environment: str, **context: Any) -> list[str]:
     ti, params = context["ti"], context["params"]
     with readable_errors():
         where = load_environment(environment)
-        try:
-            Connection.get(where.aws_conn_id)
-        except AirflowNotFoundException:
-            return [f"skipped: this Airflow has no connection {where.aws_conn_id}"]
         client = aws(where.aws_conn_id)
-        account.check(client("sts", **account.QUICK), where)
+        try:
+            account.check(client("sts", **account.QUICK), where)
+        except AccountError as error:
+            if _is_defined(where.aws_conn_id):
+                raise
+            return [f"skipped: {error}"]  # this Airflow has nothing to do with it
         removals = ownership.clean(
             client("sagemaker"),
             run_state=functools.cache(lambda dag_id, run_id: _run_state(ti, dag_id, run_id)),
@@ -91,17 +92,34 @@ def clean(environment: str, **context: Any) -> list[str]:
         )
     lines = [str(removal) for removal in removals]
     print("\n".join(lines) or "Nothing has outlived its run")  # noqa: T201 - the task's log
+    problem = ownership.complaint(removals)
+    if problem:
+        raise AirflowFailException(problem)
     return lines
 
 
-def _run_state(ti: Any, dag_id: str, run_id: str) -> Literal["active", "ended"] | None:
+def _is_defined(aws_conn_id: str) -> bool:
+    try:
+        Connection.get(aws_conn_id)
+    except AirflowNotFoundException:
+        return False
+    return True
+
+
+FINISHED = ("success", "failed", "upstream_failed", "skipped", "removed")
+
+
+def _run_state(ti: Any, dag_id: str, run_id: str) -> ownership.Stage | None:
     """Ask for a run's state by counting: unlike asking for it, an unknown run is no error."""
 
     def is_in(*states: str) -> bool:
         return bool(ti.get_dr_count(dag_id=dag_id, run_ids=[run_id], states=list(states)))
 
     if is_in("queued", "running"):
-        return "active"
+        found = ti.get_task_states(dag_id=dag_id, task_ids=["delete"], run_ids=[run_id])
+        deletions = found.get(run_id, {}).values()
+        over = bool(deletions) and all(state in FINISHED for state in deletions)
+        return "generated" if over else "active"
     return "ended" if is_in("success", "failed") else None
 
 

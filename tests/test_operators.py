@@ -10,8 +10,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import requests
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+from botocore.exceptions import ClientError
 from sandbox_server import ROOT, Sandbox, running_sandbox
 
 from include import steps, storage
@@ -225,7 +227,7 @@ def judge_job(aws: Sandbox, run: Any, body: bytes | None = None) -> Any:
         max_runtime=3600,
         tags=opened.tags,
     )
-    return {"candidate": "c", "pairs": 1, "request": request}
+    return {"candidate": "c", "token": "t", "pairs": 1, "request": request}
 
 
 def jobs(aws: Sandbox, contains: str) -> list[str]:
@@ -262,7 +264,9 @@ def test_a_task_that_had_succeeded_and_is_cleared_starts_another_job(aws: Sandbo
     deferred(task)
     assert until_ended(aws, f"{base}-1") == "Completed"
     opened = steps.open_run(run, aws.client)
-    steps.mark_summarized(opened, "c", f"{base}-1")
+    steps.mark_summarized(opened, config, f"{base}-1")
+    anew = operator(NovaJudgeOperator, run, {**config, "token": "of an input written anew"})
+    assert anew.execute({})["job_name"] == f"{base}-1"  # nobody asked for another judgment
     deferred(task)
     assert jobs(aws, base) == [f"{base}-1", f"{base}-2"]
 
@@ -308,6 +312,54 @@ def test_a_job_that_refused_its_input_is_paid_for_again_only_when_a_person_clear
     with pytest.raises(TaskDeferred):
         task.execute(a_try(number=3, max_tries=4))
     assert jobs(aws, base) == [f"{base}-1", f"{base}-2"]
+    with pytest.raises(TaskDeferred):  # its worker died: the retry attaches, whatever was before
+        task.execute(a_try(number=4, max_tries=4))
+    assert jobs(aws, base) == [f"{base}-1", f"{base}-2"]
+
+
+def test_a_job_whose_time_is_up_is_not_paid_for_again_by_a_retry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_sandbox(tmp_path, sandbox_delays="job=600") as slow:
+        connected(slow, monkeypatch)
+        run = new_run(slow)
+        config = judge_job(slow, run)
+        config["request"]["StoppingCondition"]["MaxRuntimeInSeconds"] = 1
+        base = config["request"]["TrainingJobName"]
+        task = operator(NovaJudgeOperator, run, config)
+        deferred(task)
+        slow.client("sagemaker").get_waiter("training_job_completed_or_stopped").wait(
+            TrainingJobName=f"{base}-1", WaiterConfig={"Delay": 1, "MaxAttempts": 200}
+        )
+        with pytest.raises(AirflowFailException, match="MaxRuntimeExceeded"):
+            task.execute(a_try(number=2, max_tries=2))
+        assert jobs(slow, base) == [f"{base}-1"]
+
+
+@pytest.mark.parametrize(("number", "raises"), [(1, True), (3, False)])
+def test_a_throttled_deployment_is_tried_again_and_only_then_handed_on(
+    aws: Sandbox, number: int, raises: bool
+) -> None:
+    run = new_run(aws)
+    config = deployment(aws, run)
+    fault = {
+        "operation": "CreateEndpoint",
+        "resource": config["endpoint_name"],
+        "code": "ThrottlingException",
+        "times": None,
+    }
+    requests.post(f"{aws.url}/sandbox/faults", json=fault, timeout=10)
+    task = operator(DeployEndpointOperator, run, config)
+    context = a_try(number=number, max_tries=2)
+    try:
+        if raises:
+            with pytest.raises(ClientError, match="Throttling"):
+                task.execute(context)
+        else:
+            assert "Throttling" in task.execute(context)["error"]
+    finally:
+        requests.delete(f"{aws.url}/sandbox/faults", timeout=10)
+    operator(DeleteEndpointOperator, run, config).execute({})
 
 
 def a_try(number: int, max_tries: int, retries: int = 2) -> dict[str, Any]:
@@ -318,7 +370,13 @@ def a_try(number: int, max_tries: int, retries: int = 2) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("state", "status"),
-    [("failed", "Stopped"), ("success", "Stopped"), (None, "InProgress"), ("queued", "InProgress")],
+    [
+        ("failed", "Stopped"),
+        ("success", "Stopped"),
+        ("skipped", "Stopped"),
+        (None, "InProgress"),
+        ("queued", "InProgress"),
+    ],
 )
 def test_a_waiting_job_is_stopped_when_a_person_ends_its_task_but_not_when_it_is_cleared(
     slow: Sandbox, monkeypatch: pytest.MonkeyPatch, state: str | None, status: str
@@ -378,7 +436,7 @@ def test_links_lead_to_the_job_and_its_log() -> None:
 
 
 def test_nothing_to_judge_starts_no_job(aws: Sandbox) -> None:
-    config = {"candidate": "c", "pairs": 0, "request": None}
+    config = {"candidate": "c", "token": "t", "pairs": 0, "request": None}
     assert operator(NovaJudgeOperator, new_run(aws), config).execute({}) == config
 
 

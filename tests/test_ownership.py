@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from sandbox_server import Sandbox, running_sandbox
 
 from include import names, ownership
@@ -47,7 +48,7 @@ def clean(aws: Sandbox, state: str | None, **options: Any) -> list[str]:
     removals = ownership.clean(
         aws.client("sagemaker"), run_state=lambda dag_id, run_id: state, **options
     )
-    return [f"{removal.resource.kind}: {removal.done}" for removal in removals]
+    return [f"{removal.resource.kind}: {removal.outcome}" for removal in removals]
 
 
 WHOLE = ["endpoint: deleted", "endpoint config: deleted", "model: deleted"]
@@ -109,11 +110,50 @@ def test_a_running_judge_job_is_stopped_once(aws: Sandbox) -> None:
     assert clean(aws, "ended") == []
 
 
-def test_what_aws_refuses_is_said_and_tried_again(tmp_path: Path) -> None:
+def test_an_endpoint_that_is_being_created_is_tried_again_by_the_next_pass(tmp_path: Path) -> None:
     with running_sandbox(tmp_path, sandbox_delays="endpoint=600") as aws:
         deployed(aws, "r")
-        first, *_ = clean(aws, "ended")
-        assert first.startswith("endpoint: not yet: Cannot update in-progress endpoint")
+        assert clean(aws, "ended")[0] == "endpoint: not yet"
+
+
+def test_what_aws_refuses_to_delete_is_a_complaint_after_the_whole_pass(aws: Sandbox) -> None:
+    deployed(aws, "r")
+    order(aws, operation="DeleteEndpoint", code="AccessDeniedException", message="not authorized")
+    removals = ownership.clean(
+        aws.client("sagemaker"), run_state=lambda dag_id, run_id: "ended", output_uri=OUTPUT
+    )
+    assert [r.outcome for r in removals] == ["refused", "deleted", "deleted"]
+    problem = ownership.complaint(removals)
+    assert problem
+    assert "not authorized" in problem
+    assert ownership.complaint(removals[1:]) is None
+
+
+def test_what_goes_while_it_is_looked_at_does_not_end_the_pass(aws: Sandbox) -> None:
+    first, _ = deployed(aws, "r"), deployed(aws, "s")
+    gone = {"code": "ValidationException", "message": f'Could not find endpoint "{first}".'}
+    order(aws, operation="ListTags", **gone)
+    done = clean(aws, "ended")
+    assert done.count("endpoint: deleted") == 1
+    assert done.count("model: deleted") == 2
+
+
+def test_what_should_be_gone_after_generation_goes_while_the_judge_still_works(
+    aws: Sandbox,
+) -> None:
+    deployed(aws, "r")
+    assert clean(aws, "generated") == WHOLE
+
+
+def order(aws: Sandbox, **fault: Any) -> None:
+    assert requests.post(f"{aws.url}/sandbox/faults", json=fault, timeout=10).ok
+
+
+def test_the_environments_own_tags_are_written_as_they_are() -> None:
+    own = {"cost": "a=b"}
+    written = ownership.tags("prod", "e", "s3://b/r", "dag", "r~1", own)
+    assert {"Key": "cost", "Value": "a=b"} in written
+    assert {"Key": ownership.RUN_ID, "Value": "r=7E1"} in written
 
 
 @pytest.mark.parametrize("run_id", ["a~b", "a=7Eb", "manual__2026-11-24T06:00:00+00:00"])
