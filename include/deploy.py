@@ -19,6 +19,13 @@ CUDA_13_FAMILIES = ("g4dn", "g5", "g6", "g6e", "p4d", "p4de", "p5", "p5e", "p5en
 """What SDK 3.27.0 chooses by itself for an image with cu130 in its tag, and where."""
 
 
+def knows_images() -> bool:
+    """Whether `default_image` can work: sagemaker-core is installed. Quick: nothing is imported."""
+    from importlib.util import find_spec
+
+    return bool(find_spec("sagemaker")) and bool(find_spec("sagemaker.core"))
+
+
 def default_image(region: str, instance_type: str) -> str:
     """Look up Hugging Face's text-generation-inference container.
 

@@ -42,6 +42,7 @@ class JudgeModel(Strict):
 
     recipe: str
     model_type: str
+    model_name_or_path: str
     task: str
     instance_types: list[str] = Field(min_length=1)
 

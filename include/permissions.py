@@ -33,12 +33,16 @@ NETWORK = (
     "ec2:DescribeSubnets",
     "ec2:DescribeVpcs",
 )
+UNSURE: Level = "warning"
+"""What a key's own policy allows cannot be simulated."""
+
 JOB_CALLS = ("CreateTrainingJob", "DescribeTrainingJob", "StopTrainingJob", "AddTags", "ListTags")
 ENDPOINT_CALLS = tuple(
     f"{verb}{what}"
     for verb in ("Create", "Describe", "Delete")
     for what in ("Model", "EndpointConfig", "Endpoint")
 )
+TAGS = ("sagemaker:AddTags", "sagemaker:ListTags")
 LISTED = ("Models", "EndpointConfigs", "Endpoints", "TrainingJobs")
 
 
@@ -82,10 +86,12 @@ def check(config: RunConfig, iam: Any, sts: Any, s3: Any, image: str | None) -> 
     role = environment.execution_role_arn
     trust = trusted(iam, environment)
     findings = list(trust)
+    bucket_policy = _has_policy(s3, split_uri(environment.output_s3_uri)[0])
     if not any(finding.level == "refused" for finding in trust):
-        bucket_policy = _has_policy(s3, split_uri(environment.output_s3_uri)[0])
         findings += simulate(iam, "role", role, role_needs(config, image), bucket_policy)
-    findings += attempt("caller", "sts:GetCallerIdentity", lambda: _caller(config, iam, sts))
+    findings += attempt(
+        "caller", "sts:GetCallerIdentity", lambda: _caller(config, iam, sts, bucket_policy)
+    )
     return findings
 
 
@@ -158,7 +164,7 @@ def caller_needs(config: RunConfig) -> list[Need]:
         for kind in ("Model", "EndpointConfig", "Endpoint"):
             calls = [f"sagemaker:{call}" for call in ENDPOINT_CALLS if call.endswith(kind)]
             path = {"EndpointConfig": "endpoint-config"}.get(kind, kind.lower())
-            needs.append(Need(f"{path}s", calls, f"{ours}:{path}/nj-*"))
+            needs.append(Need(f"{path}s", [*calls, *TAGS], f"{ours}:{path}/nj-*"))
     for model in config.models:
         needs += _asking(model, environment)
     lists = [f"sagemaker:List{what}" for what in LISTED]
@@ -246,7 +252,7 @@ def _finding(
         keys = sorted({key for each in denied for key in each.get("MissingContextValues", [])})
         message += f", unless the policy's condition on {', '.join(keys)} holds"
         return Finding("warning", who, message)
-    if unsure and bucket_policy and need.purpose.startswith("storage"):
+    if unsure and bucket_policy and need.resource.startswith("arn:aws:s3:::"):
         message += ", unless the bucket's own policy says so, which cannot be simulated"
         return Finding("warning", who, message)
     fix = f"allow {name} {actions}"
@@ -261,7 +267,7 @@ def _finding(
     return Finding(need.without, who, message, fix, command)
 
 
-def _caller(config: RunConfig, iam: Any, sts: Any) -> list[Finding]:
+def _caller(config: RunConfig, iam: Any, sts: Any, bucket_policy: bool) -> list[Finding]:
     arn = str(sts.get_caller_identity()["Arn"])
     kind, _, rest = arn.split(":", 5)[5].partition("/")
     if kind == "root":
@@ -269,7 +275,7 @@ def _caller(config: RunConfig, iam: Any, sts: Any) -> list[Finding]:
         return [Finding("warning", "caller", message, "run Airflow under a role of its own")]
     if kind == "assumed-role":
         arn = _role_arn(iam, rest.split("/")[0], config.environment.account_id)
-    return simulate(iam, "caller", arn, caller_needs(config))
+    return simulate(iam, "caller", arn, caller_needs(config), bucket_policy)
 
 
 def _role_arn(iam: Any, name: str, account: str) -> str:
@@ -292,13 +298,13 @@ def _storage(uri: str) -> list[Need]:
 
 
 def _encryption(environment: Environment) -> list[Need]:
-    volume = getattr(environment, "volume_kms_key_arn", None)
+    volume = environment.volume_kms_key_arn
     output = environment.kms_key_arn
     needs = []
     if output:
-        needs.append(Need("output key", ["kms:GenerateDataKey", "kms:Decrypt"], output))
+        needs.append(Need("output key", ["kms:GenerateDataKey", "kms:Decrypt"], output, UNSURE))
     if volume:
-        needs.append(Need("volume key", ["kms:CreateGrant", "kms:DescribeKey"], volume))
+        needs.append(Need("volume key", ["kms:CreateGrant", "kms:DescribeKey"], volume, UNSURE))
     return needs
 
 

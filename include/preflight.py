@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from include import bedrock_models, judge_table, permissions, quotas, recipes
+from include import bedrock_models, deploy, judge_table, permissions, quotas, recipes
 from include.config import Environment, RunConfig, SageMakerModel
 from include.errors import ConfigError
 from include.findings import Finding, attempt, code, refusals
@@ -55,6 +55,7 @@ def check(config: RunConfig, client: Client, recipe: Recipe | None = None) -> li
         judged, replicas = [Finding("refused", "recipe", str(error))], 1
     return [
         *judged,
+        *images(config),
         *volumes(config),
         *bucket(environment, s3),
         *permissions.check(config, service("iam"), service("sts"), s3, image),
@@ -82,13 +83,27 @@ def judge(config: RunConfig, recipe: Recipe) -> list[Finding]:
     return [Finding("ok", "judge", f"{where}: offered as of {as_of}")]
 
 
+def images(config: RunConfig) -> list[Finding]:
+    """Look whether the default container of models that name none can be looked up here."""
+    unnamed = [
+        model.name
+        for model in config.models
+        if isinstance(model, SageMakerModel) and model.deploy and not model.deploy.image_uri
+    ]
+    if not unnamed or deploy.knows_images():
+        return []
+    message = f"{', '.join(unnamed)}: deploy.image_uri is not given, and sagemaker-core, which "
+    message += "looks up the default, is not installed"
+    return [Finding("refused", "image", message, "set image_uri in the model's file")]
+
+
 def volumes(config: RunConfig) -> list[Finding]:
     """Look for instance types whose own disks a KMS key cannot encrypt.
 
     CreateTrainingJob refuses `VolumeKmsKeyId` for them; for CreateEndpointConfig AWS's pages
     disagree whether `KmsKeyId` is refused or has no effect.
     """
-    if not getattr(config.environment, "volume_kms_key_arn", None):
+    if not config.environment.volume_kms_key_arn:
         return []
     findings = []
     if judge_table.has_local_storage(config.judge.instance_type):

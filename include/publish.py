@@ -16,7 +16,7 @@ from typing import Any
 from pyarrow import BufferReader, parquet
 from pydantic import TypeAdapter
 
-from include import charts, gate, judge, report, rubric, storage, winrate
+from include import charts, gate, judge, reconcile, report, rubric, storage, winrate
 from include.config import BedrockModel, Model, RunConfig, SageMakerModel
 from include.records import (
     Comparison,
@@ -119,7 +119,7 @@ def _warnings(
     differing = [
         Notice("nova_differs", f"{comparison.candidate}: {row.metric}: {row.note}")
         for comparison in comparisons
-        for row in winrate.mismatches(comparison)
+        for row in reconcile.mismatches(comparison)
     ]
     return [*missing, *from_judge, *differing]
 

@@ -28,20 +28,20 @@ class Need:
 def needs(config: RunConfig, instances_per_job: int) -> list[Need]:
     """Return what a run needs: its endpoints at once, its judge jobs one by one or together.
 
-    An instance type that comes into play only when AWS has no capacity for another is wanted, not
-    needed.
+    An instance type that a model can do without, because another may serve in its place, is wanted,
+    not needed.
     """
     deployed = [m.deploy for m in config.models if isinstance(m, SageMakerModel) and m.deploy]
-    first = Counter(deploy.instance_types[0] for deploy in deployed)
-    later = {each for deploy in deployed for each in deploy.instance_types[1:]}
-    endpoints = [Need(f"{each} for endpoint usage", n, n) for each, n in first.items()]
-    fallbacks = [Need(f"{each} for endpoint usage", 0, 1) for each in sorted(later - set(first))]
+    types = [list(dict.fromkeys(deploy.instance_types)) for deploy in deployed]
+    most = Counter(each for choices in types for each in choices)
+    only = Counter(choices[0] for choices in types if len(choices) == 1)
+    endpoints = [Need(_endpoints(each), only[each], n) for each, n in most.items()]
     jobs = Need(
         f"{config.judge.instance_type} for training job usage",
         instances_per_job,
         instances_per_job * len(config.candidates),
     )
-    return [*endpoints, *fallbacks, jobs]
+    return [*endpoints, jobs]
 
 
 def check(config: RunConfig, client: Any, instances_per_job: int = 1) -> list[Finding]:
@@ -57,9 +57,28 @@ def check(config: RunConfig, client: Any, instances_per_job: int = 1) -> list[Fi
 
     def look() -> list[Finding]:
         found = find(client, {need.quota for need in wanted})
-        return [_finding(need, found.get(need.quota), region) for need in wanted]
+        findings = [_finding(need, found.get(need.quota), region) for need in wanted]
+        return [*findings, *_nowhere(config, found)]
 
     return attempt("quotas", "servicequotas:ListServiceQuotas", look)
+
+
+def _nowhere(config: RunConfig, found: dict[str, dict[str, Any]]) -> list[Finding]:
+    """Find the models of which no instance type at all has a quota."""
+    findings = []
+    for model in config.models:
+        if not isinstance(model, SageMakerModel) or model.deploy is None:
+            continue
+        types = model.deploy.instance_types
+        values = [found.get(_endpoints(each), {"Value": 1})["Value"] for each in types]
+        if len(types) > 1 and not any(values):
+            message = f"{model.name} can be deployed on none of {', '.join(types)}: each quota is 0"
+            findings.append(Finding("refused", "quota", message, "request one of them, see above"))
+    return findings
+
+
+def _endpoints(instance_type: str) -> str:
+    return f"{instance_type} for endpoint usage"
 
 
 def find(client: Any, names: set[str]) -> dict[str, dict[str, Any]]:
@@ -92,9 +111,9 @@ def _finding(need: Need, quota: dict[str, Any] | None, region: str) -> Finding:
     fix = f"request {need.most} at {page}/{quota['QuotaCode']}"
     if value < need.least:
         return Finding("refused", "quota", f"{said}, the run needs {need.least}", fix, request)
-    if not need.least:
-        message = f"{said}: the run cannot go there when another type has no capacity"
+    if "endpoint" in need.quota:
+        message = f"{said}: the run may want {need.most} there, else it tries another type"
         return Finding("warning", "quota", message, fix, request)
-    pool = f"or let fewer judge jobs run at once (Airflow pool nova_judge, {value} slots)"
+    pool = f"or let fewer judge jobs run at once: a pool of {value} slots (docs/airflow.md)"
     message = f"{said}, judge jobs at once may want {need.most}"
     return Finding("warning", "quota", message, f"{fix}; {pool}", request)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from include import judge_table
 from include.errors import ConfigError
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
@@ -25,14 +26,6 @@ FIXED = {
     "evaluation.metric",
 }
 """Keys that AWS's recipes mark as unmodifiable: no override changes them."""
-
-MODELS = {
-    "amazon.nova-micro-v1:0:128k": ("nova-micro/prod", "llm_judge"),
-    "amazon.nova-lite-v1:0:300k": ("nova-lite/prod", "llm_judge"),
-    "amazon.nova-pro-v1:0:300k": ("nova-pro/prod", "llm_judge"),
-    "amazon.nova-2-lite-v1:0:256k": ("nova-lite-2/prod", "rubric_llm_judge"),
-}
-"""Path and task of each model that judges (sagemaker-hyperpod-recipes, June 2026)."""
 
 RUBRIC_ONLY = ("max_new_tokens", "reasoning_effort")
 """Keys of `inference` that only the rubric judge takes."""
@@ -56,7 +49,7 @@ class Run(_Section):
     """Which model judges, on how many instances."""
 
     name: str = Field(min_length=1, description="a name, the top folder of the job's output")
-    model_type: str = Field(description=f"one of {', '.join(MODELS)}")
+    model_type: str = Field(description="a model that judges")
     model_name_or_path: str = Field(description="the path that belongs to the model_type")
     replicas: int = Field(ge=1, le=16, description="a whole number from 1 to 16")
     data_s3_path: Empty = ""
@@ -230,11 +223,12 @@ def _mismatches(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """Yield keys that do not go together: the container would fail with them."""
     run, task = recipe["run"], recipe["evaluation"]["task"]
     model_type, path = run["model_type"], run["model_name_or_path"]
-    if model_type not in MODELS:
-        near = _nearest(model_type, list(MODELS))
-        yield "run.model_type", f"expected one of {', '.join(MODELS)}, is {model_type!r}{near}"
+    judges = {judge.model_type: judge for judge in judge_table.table().judges}
+    if model_type not in judges:
+        near = _nearest(model_type, list(judges))
+        yield "run.model_type", f"expected one of {', '.join(judges)}, is {model_type!r}{near}"
         return
-    own_path, own_task = MODELS[model_type]
+    own_path, own_task = judges[model_type].model_name_or_path, judges[model_type].task
     if task != own_task:
         yield "evaluation.task", f"expected {own_task} for {model_type}, is {task!r}"
     if path != own_path and not path.startswith("s3://"):

@@ -25,7 +25,6 @@ from include.intervals import (
     sign_test,
 )
 from include.reconcile import Metrics, reconcile
-from include.reconcile import mismatches as mismatches
 from include.records import (
     CategoryResult,
     Comparison,

@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage": set(),
     "config": set(),
     "config_files": {"config", "errors"},
-    "recipes": {"errors"},
+    "recipes": {"errors", "judge_table"},
     "account": {"config", "errors"},
     # what a run needs of an account, looked at before it costs money
     "findings": set(),
@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "permissions": {"bedrock_models", "config", "findings", "storage"},
     "quotas": {"config", "findings"},
     "preflight": {"bedrock_models", "config", "errors", "findings", "judge_table", "permissions"}
-    | {"quotas", "recipes", "storage"},
+    | {"deploy", "quotas", "recipes", "storage"},
     # stages: they meet in records, not each other
     "prompts": {"config", "errors", "records", "storage"},
     "providers": {"config", "records"},
@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"reconcile", "records", "winrate"},
     # where they are put together
     "publish": {"charts", "config", "gate", "judge", "records", "report", "rubric", "storage"}
-    | {"winrate"},
+    | {"reconcile", "winrate"},
     "steps": GROUND
     | {"prompts", "providers", "generate", "pairs", "deploy", "judge", "judge_output"}
     | {"winrate", "publish", "preflight"},

@@ -14,7 +14,16 @@ from botocore.config import Config
 from botocore.stub import ANY, Stubber
 from sandbox_server import ROOT, SESSION, Sandbox, running_sandbox
 
-from include import bedrock_models, findings, judge_table, permissions, preflight, quotas, recipes
+from include import (
+    bedrock_models,
+    deploy,
+    findings,
+    judge_table,
+    permissions,
+    preflight,
+    quotas,
+    recipes,
+)
 from include.config import BedrockModel, Environment, RunConfig
 from include.config_files import resolve_config
 from include.errors import ConfigError
@@ -424,7 +433,7 @@ def test_the_caller_is_asked_for_under_the_role_behind_its_session() -> None:
                 | ({"ContextEntries": ANY} if _.passed_to else {}),
             )
 
-    found = permissions._caller(config(), stubbed("iam", answers), sts)
+    found = permissions._caller(config(), stubbed("iam", answers), sts, bucket_policy=False)
     assert set(levels(found)) == {"ok"}
     assert len(found) == len(permissions.caller_needs(config()))
 
@@ -472,15 +481,25 @@ def test_a_fallback_without_quota_and_fewer_judges_than_candidates_are_warnings(
     other = {"name": "b", "provider": "bedrock", "model_id": "amazon.nova-micro-v1:0"}
     found = quotas_of(values, {}, candidates=["claude", other])
     assert levels(found) == ["ok", "warning", "warning"]
-    assert "Airflow pool nova_judge, 1 slots" in (found[-1].fix or "")
+    assert "a pool of 1 slots" in (found[-1].fix or "")
+
+
+def test_a_model_without_quota_for_any_of_its_instance_types_is_refused() -> None:
+    values = {
+        "ml.g5.2xlarge for endpoint usage": 0.0,
+        "ml.g5.4xlarge for endpoint usage": 0.0,
+        "ml.g5.12xlarge for training job usage": 1.0,
+    }
+    found = quotas_of(values, {})
+    assert levels(found) == ["warning", "warning", "ok", "refused"]
+    assert found[-1].message.startswith("qwen can be deployed on none of ml.g5.2xlarge")
 
 
 def test_two_models_on_one_instance_type_need_a_quota_of_two() -> None:
-    twin = {**QWEN, "name": "twin"}
-    needed = quotas.needs(config(candidates=[twin]), 2)
+    one = {**QWEN, "deploy": {**QWEN["deploy"], "instance_types": ["ml.g5.2xlarge"]}}
+    needed = quotas.needs(config(baseline=one, candidates=[{**one, "name": "twin"}]), 2)
     assert {need.quota: need.least for need in needed} == {
         "ml.g5.2xlarge for endpoint usage": 2,
-        "ml.g5.4xlarge for endpoint usage": 0,
         "ml.g5.12xlarge for training job usage": 2,
     }
 
@@ -497,6 +516,17 @@ def test_quotas_that_nobody_may_read_or_that_are_not_listed_are_warnings() -> No
 
 
 # Models
+
+
+def test_a_default_container_needs_what_looks_it_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = config()
+    without = {key: value for key, value in QWEN["deploy"].items() if key != "image_uri"}
+    unnamed = config(baseline={**QWEN, "deploy": without})
+    assert preflight.images(unnamed) == []
+    monkeypatch.setattr(deploy, "knows_images", lambda: False)
+    assert preflight.images(named) == []
+    (refused,) = preflight.images(unnamed)
+    assert refused.message.startswith("qwen: deploy.image_uri is not given")
 
 
 def lifecycle(**values: Any) -> Finding:

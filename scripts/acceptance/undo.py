@@ -63,7 +63,8 @@ class Undo:
             self.poll, status, lambda each: each["EndpointStatus"] != "Creating", LONGEST_CREATION
         )
         if found["EndpointStatus"] != "gone":
-            self._delete(f"endpoint {name}", sagemaker.delete_endpoint, EndpointName=name)
+            if found["EndpointStatus"] != "Deleting":
+                sagemaker.delete_endpoint(EndpointName=name)
             refused(sagemaker.delete_endpoint, EndpointName=name)
             wait(self.poll, status, lambda each: each["EndpointStatus"] == "gone", LONGEST_DELETION)
         for config in requests["EndpointConfigs"]:
@@ -86,7 +87,7 @@ class Undo:
                 return  # it was never started
             raise
         if found["TrainingJobStatus"] not in ENDED:
-            self._delete(f"job {name}", sagemaker.stop_training_job, TrainingJobName=name)
+            sagemaker.stop_training_job(TrainingJobName=name)
             wait(
                 self.poll,
                 lambda: sagemaker.describe_training_job(TrainingJobName=name),
