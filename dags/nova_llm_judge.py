@@ -54,7 +54,8 @@ def pipeline(evaluation: dict[str, Any] | None) -> None:
         aws_conn_id=run["aws_conn_id"],
         map_index_template="{{ task.config['model'] }}",
     ).expand(config=reserved)
-    generate >> delete.as_teardown(setups=[reserved, deploy])
+    # An endpoint that cannot be deleted fails the run.
+    generate >> delete.as_teardown(setups=[reserved, deploy], on_failure_fail_dagrun=True)
 
     @task_group
     def compare(candidate: str) -> None:
@@ -63,8 +64,7 @@ def pipeline(evaluation: dict[str, Any] | None) -> None:
             steps.write_judge_input,
             trigger_rule="all_done",
             map_index_template="{{ task.op_args[1] }}",
-        )(run, candidate)
-        generate >> written
+        )(run, candidate, generate)
         judged = NovaJudgeOperator(
             task_id="judge",
             run=run,
@@ -80,7 +80,8 @@ def pipeline(evaluation: dict[str, Any] | None) -> None:
     compared = compare.expand(candidate=candidates)
     published = step(steps.report, trigger_rule="all_done")(run)
     compared >> published
-    published >> step(steps.gate)(run)
+    # As a teardown it also runs when a person ends the run, which would else end in success.
+    step(steps.gate)(run, published).as_teardown(on_failure_fail_dagrun=True)
 
 
 def dag(dag_id: str, evaluation: dict[str, Any] | None) -> DAG:

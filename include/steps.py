@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from logging import getLogger
@@ -275,15 +277,32 @@ def _ask(run: Run, model: Model, endpoint_name: str | None, connections: int) ->
     raise ConfigError(f"model {model.name}: provider {model.provider} cannot be asked")
 
 
-def write_judge_input(run: Run, candidate: str) -> JudgeJob:
-    """Put the responses of baseline and candidate side by side and describe the judge job."""
+def write_judge_input(run: Run, candidate: str, generated: Iterable[Mapping[str, Any]]) -> JudgeJob:
+    """Put the responses of baseline and candidate side by side and describe the judge job.
+
+    Args:
+        run: The run.
+        candidate: Its name.
+        generated: What the `generate` tasks that succeeded returned.
+
+    Raises:
+        GenerationError: A generate task of one of the two has not succeeded, or too many of its
+            responses cannot be used.
+    """
     from include.generate import check_error_rate, latest, read_responses
     from include.pairs import judge_input, make_pairs
 
     forget_comparison(run, candidate)
     prompts = run.prompts()
+    shards = math.ceil(len(prompts) / run.config.generation.shard_size)
+    succeeded = Counter(each["model"] for each in generated)
     answers = []
     for model in (run.config.baseline.name, candidate):
+        if succeeded[model] < shards:
+            raise GenerationError(
+                f"{shards - succeeded[model]} of {shards} generate tasks of {model} have not "
+                "succeeded; clear them"
+            )
         responses = latest(read_responses(run.folder, model))
         if not responses:
             raise GenerationError(f"{model} answered no prompt at all; see its generate tasks")
@@ -424,8 +443,18 @@ def report(run: Run) -> str:
     )
 
 
-def gate(run: Run) -> str:
-    """Act on the verdict: fail the run if it is not complete or the gate says so."""
+def gate(run: Run, summary_uri: str | None) -> str:
+    """Act on the verdict: fail the run if it is not complete or the gate says so.
+
+    Args:
+        run: The run.
+        summary_uri: What `report` returned; None if it did not run.
+
+    Raises:
+        ResultsError: There is no verdict, or one that fails the run.
+    """
+    if summary_uri is None:
+        raise ResultsError("the run was ended before its report, so there is no verdict")
     summary = json.loads(run.folder.read(storage.SUMMARY))
     decision = summary["gate"]
     for comparison in summary["comparisons"]:

@@ -46,7 +46,9 @@ def step(work: Callable[..., Any], **options: Any) -> Any:
 
     @task(task_id=work.__name__, doc_md=work.__doc__, multiple_outputs=False, **options)
     @functools.wraps(work)
-    def execute(run: RunRecord, *args: Any, **kwargs: Any) -> Any:
+    def execute(run: RunRecord | None, *args: Any, **kwargs: Any) -> Any:
+        if run is None:
+            raise AirflowFailException("resolve has not succeeded, so there is no run to work on")
         with readable_errors():
             return work(steps.open_run(run, aws(run["aws_conn_id"])), *args, **kwargs)
 

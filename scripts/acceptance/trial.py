@@ -119,8 +119,8 @@ class Trial:
         self._provoke(run)
         shards = steps.load_prompts(run)
         (candidate,) = steps.plan(run, shards)
-        self._generate(run, shards, steps.reserve(run, [candidate]), stack)
-        job = steps.write_judge_input(run, candidate)
+        generated = self._generate(run, shards, steps.reserve(run, [candidate]), stack)
+        job = steps.write_judge_input(run, candidate, generated)
         if job["request"] is None:
             raise JudgeJobError("no pair of responses is there to be judged")
         job = self._judge(job, stack)
@@ -135,7 +135,7 @@ class Trial:
         shards: Sequence[Any],
         deployments: Sequence[steps.Deployment],
         stack: ExitStack,
-    ) -> None:
+    ) -> list[dict[str, Any]]:
         deployed = ExitStack()
         stack.push(deployed)  # deletes what an interrupt has left of it
         for deployment in deployments:
@@ -144,13 +144,15 @@ class Trial:
                 deployed.callback(self.undo.attempt, name, self.undo.endpoint, deployment)
                 self._deploy(deployment)
                 steps.try_endpoint(run, deployment)
+        generated = []
         for shard in shards:
             self._say(f"{shard['model']} answers {shard['stop']} prompts")
-            steps.generate(run, deployments, shard)
+            generated.append(steps.generate(run, deployments, shard))
         if any(deployment["requests"] for deployment in deployments):
             self._say("deleting the endpoint")
         with uninterrupted():
             deployed.close()
+        return generated
 
     def _deploy(self, deployment: steps.Deployment) -> None:
         """Create an endpoint and wait for it, up to the cap."""

@@ -56,9 +56,8 @@ def send(sandbox: Sandbox, environment: str, model: Json, judge: Json, run_id: s
     sandbox.client("sagemaker").get_waiter("endpoint_in_service").wait(
         EndpointName=endpoint, WaiterConfig={"Delay": 1, "MaxAttempts": 30}
     )
-    for shard in shards:
-        steps.generate(run, deployments, shard)
-    job = cast(Json, steps.write_judge_input(run, "claude"))
+    generated = [steps.generate(run, deployments, shard) for shard in shards]
+    job = cast(Json, steps.write_judge_input(run, "claude", generated))
     _execute(NovaJudgeOperator, record, job)
     return {"endpoint": endpoint, "job": f"{job['request']['TrainingJobName']}-1"}
 
