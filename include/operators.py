@@ -247,12 +247,17 @@ class NovaJudgeTrigger(SageMakerTrigger):
     async def on_kill(self) -> None:
         """Stop the job (SageMaker: StopTrainingJob)."""
         from asgiref.sync import sync_to_async
+        from botocore.exceptions import ClientError
 
         if not await sync_to_async(_was_ended)(self.task_instance):
             self.log.info("Judge job %s goes on: the next try attaches to it", self.job_name)
             return
         async with await self.hook().get_async_conn() as client:
-            await client.stop_training_job(TrainingJobName=self.job_name)
+            try:
+                await client.stop_training_job(TrainingJobName=self.job_name)
+            except ClientError as error:
+                self.log.warning("Judge job %s is not stopped: %s", self.job_name, error)
+                return
         self.log.info("Judge job %s is being stopped: its task was ended", self.job_name)
 
 

@@ -40,7 +40,7 @@ QUICK = {
     "airflow__workers__min_heartbeat_interval": "1",
 }
 SANDBOX = {
-    "sandbox_delays": "endpoint=6,delete=0.3,job=8",
+    "sandbox_delays": "endpoint=6,delete=0.3,job=25",
     "sandbox_faults": "latency_ms=500",
 }
 CONF = {
@@ -139,7 +139,7 @@ class Interrupted(Copy):
                             run.struck = True
                             strike(run, task)
                             break
-            time.sleep(0.2)
+            time.sleep(0.3)
 
     def settled(self, run: Run) -> None:
         """Wait for the teardown, which a run that was marked failed still has before it."""
