@@ -54,7 +54,7 @@ MODEL = {
         "model_id": "Tiny/Tiny-1B",
         "image_uri": "763104351884.dkr.ecr.us-east-1.amazonaws.com/tgi:1",
         "instance_types": ["ml.g5.12xlarge", "ml.g5.xlarge"],
-        "environment": {"HF_TOKEN": "arn:aws:secretsmanager:us-east-1:000000000000:secret:hf"},
+        "environment": {"SETTINGS": "arn:aws:secretsmanager:us-east-1:000000000000:secret:hf"},
     },
 }
 WITH_ENDPOINT = acceptance.Options("their-environment", model="tiny")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from include.config import SECRET_KEY, BedrockModel, RunConfig, SageMakerModel
+from include.config import BedrockModel, RunConfig, SageMakerModel
 from include.config_files import load_environment, resolve_config
 from include.errors import ConfigError, JudgeError
 from scripts import doctor, local
@@ -138,9 +138,6 @@ def replay(theirs: Bundle, environment: str, client: Client) -> list[str]:
     conf = json.loads(json.dumps(theirs.manifest["conf"]))
     conf["environment"] = environment
     conf["dataset"]["source"] = str(PROMPTS)
-    deploy = conf["baseline"].get("deploy") or {}
-    variables = deploy.get("environment", {})
-    deploy["environment"] = {k: v for k, v in variables.items() if not SECRET_KEY.search(k)}
     again = Trial(conf, client)
     failed = again.run()
     if failed and not theirs.manifest["failed"]:
