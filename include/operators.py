@@ -6,6 +6,7 @@ second job on a retry and let go of a job that a person ended; the classes here 
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -237,6 +238,10 @@ class DeleteEndpointOperator(SageMakerBaseOperator):
         self.execute(context)
 
 
+STOPPING: set[asyncio.Task[None]] = set()
+"""What is stopping jobs just now; asyncio itself keeps no hold of its tasks."""
+
+
 class NovaJudgeTrigger(SageMakerTrigger):
     """Waits for a judge job, and stops it when a person ends the task that waits for it.
 
@@ -245,7 +250,17 @@ class NovaJudgeTrigger(SageMakerTrigger):
     """
 
     async def on_kill(self) -> None:
-        """Stop the job (SageMaker: StopTrainingJob)."""
+        """Stop the job (SageMaker: StopTrainingJob), unless its task was only cleared.
+
+        The triggerer cancels a trigger again about every second until it is gone, and with it
+        whatever `on_kill` is waiting for; so the work is a task of its own.
+        """
+        work = asyncio.create_task(self._stop())
+        STOPPING.add(work)
+        work.add_done_callback(STOPPING.discard)
+        await asyncio.shield(work)
+
+    async def _stop(self) -> None:
         from asgiref.sync import sync_to_async
         from botocore.exceptions import ClientError
 

@@ -20,6 +20,7 @@ from include import steps, storage
 from include.config_files import resolve_config
 from include.errors import JudgeJobError
 from include.operators import (
+    STOPPING,
     ContainerLogLink,
     DeleteEndpointOperator,
     DeployEndpointOperator,
@@ -394,6 +395,32 @@ def test_a_waiting_job_is_stopped_when_a_person_ends_its_task_but_not_when_it_is
         assert until_ended(slow, name) == "Stopped"
     described = slow.client("sagemaker").describe_training_job(TrainingJobName=name)
     assert described["TrainingJobStatus"] == status
+
+
+def test_a_job_is_stopped_also_if_the_triggerer_cancels_its_trigger_again(
+    slow: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(slow)
+    config = judge_job(slow, run)
+    trigger = deferred(operator(NovaJudgeOperator, run, config)).trigger
+    trigger.task_instance = SimpleNamespace(dag_id="d", task_id="judge", run_id="r", map_index=0)
+
+    def answer_late(**of: Any) -> Any:
+        time.sleep(0.5)
+        return {of["run_ids"][0]: {"judge_0": "failed"}}
+
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", answer_late)
+
+    async def kill_and_cancel() -> None:
+        killing = asyncio.create_task(trigger.on_kill())
+        await asyncio.sleep(0.1)
+        killing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await killing
+        await asyncio.gather(*STOPPING)
+
+    asyncio.run(kill_and_cancel())
+    assert until_ended(slow, f"{config['request']['TrainingJobName']}-1") == "Stopped"
 
 
 @pytest.mark.parametrize(("state", "stops"), [("failed", True), ("running", False)])
