@@ -40,7 +40,7 @@ QUICK = {
     "airflow__workers__min_heartbeat_interval": "1",
 }
 SANDBOX = {
-    "sandbox_delays": "endpoint=6,delete=0.3,job=25",
+    "sandbox_delays": "endpoint=12,delete=0.3,job=25",
     "sandbox_faults": "latency_ms=500",
 }
 CONF = {
@@ -70,6 +70,9 @@ STAGES = {
 WAITING = ("deploy", "compare.judge")
 """Tasks that wait in the triggerer, without a worker."""
 
+SETTLED = 5
+"""Seconds after which the triggerer has taken over a task that has just begun to wait."""
+
 SLOW = {"CreateEndpoint": "*", "CreateTrainingJob": "*", "GetObject": "*/output.tar.gz"}
 """What the sandbox takes some seconds for, so that a stage lasts long enough to be struck in."""
 
@@ -83,6 +86,7 @@ class Run:
 
     stage: str
     run_id: str
+    reached: float = 0.0
     struck: bool = False
     state: str = "queued"
 
@@ -136,8 +140,10 @@ class Interrupted(Copy):
                 if strike and not run.struck:
                     for task in self.tasks(run):
                         if task["task_id"] == task_id and task["state"] == state:
-                            run.struck = True
-                            strike(run, task)
+                            run.reached = run.reached or time.monotonic()
+                            if state == "running" or time.monotonic() - run.reached > SETTLED:
+                                run.struck = True
+                                strike(run, task)
                             break
             time.sleep(0.3)
 
