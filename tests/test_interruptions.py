@@ -6,10 +6,13 @@ delays are shortened to seconds (QUICK); all else is as `make up` starts it.
 """
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -100,6 +103,10 @@ Strike = Callable[[Run, dict[str, Any]], None]
 
 class Interrupted(Copy):
     """A copy whose parts can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.sessions: set[int] = set()
 
     def up(self) -> None:
         settings = {**QUICK, **SANDBOX}
@@ -192,6 +199,20 @@ class Interrupted(Copy):
         with (self.folder / f"{part}.log").open("ab") as log:
             new_session = ["setsid", "--fork", *command]
             subprocess.run(new_session, env=environ, cwd=ROOT, stdout=log, stderr=log, check=True)
+        end = time.monotonic() + 10
+        while not (started := self.processes(part)):
+            assert time.monotonic() < end, part
+            time.sleep(0.1)
+        self.sessions |= {os.getsid(process.pid) for process in started}
+
+    def down(self) -> str:
+        """Stop everything, also what was started again in a session of its own."""
+        output = super().down()
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                if os.getsid(process.pid) in self.sessions:
+                    process.kill()
+        return output
 
     def scale_in(self, task: dict[str, Any]) -> None:
         """Ask the worker that holds a task to end (SIGTERM), as a platform does."""
