@@ -25,12 +25,12 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from include import cloudwatch, judge, steps
 from include.errors import DeploymentError, JudgeJobError
+from include.ownership import IN_PROGRESS
 from include.steps import Deployment, JudgeJob, RunRecord
 from include.tasks import aws, readable_errors
 
 ALREADY_THERE = "Cannot create already existing"
 NOT_THERE = "Could not find"
-IN_PROGRESS = "Cannot update in-progress endpoint"
 CAPACITY = ("InsufficientInstanceCapacity", "CapacityError", "ResourceLimitExceeded")
 
 FINAL = ("AlgorithmError", "ClientError")

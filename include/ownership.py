@@ -33,6 +33,8 @@ RunState = Callable[[str, str], Stage | None]
 """How far a run is, by DAG id and run id; None if this Airflow does not know it."""
 
 IN_PROGRESS = "Cannot update in-progress endpoint"
+"""How AWS begins to refuse what it will allow a little later."""
+
 GONE = ("Could not find", "Requested resource not found")
 
 

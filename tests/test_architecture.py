@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"winrate", "publish", "preflight"},
     # the glue to Airflow
     "tasks": {"account", "config_files", "errors", "ownership", "steps"},
-    "operators": {"cloudwatch", "errors", "judge", "steps", "tasks"},
+    "operators": {"cloudwatch", "errors", "judge", "ownership", "steps", "tasks"},
 }
 
 HEAVY = {

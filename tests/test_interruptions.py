@@ -343,6 +343,15 @@ def test_a_cleared_task_goes_on_where_it_was(
     goes_on(copy, undisturbed, struck(copy, "cleared", clear))
 
 
+STOPPED_WHERE_IT_WAS = {
+    "creating": [],
+    "generating": [],
+    "judging": ["Stopped"],
+    "summarizing": ["Completed"],
+}
+"""The judge jobs of a run that a person has ended, by the stage it was in."""
+
+
 def test_a_task_that_is_marked_failed_ends_its_run_and_leaves_nothing(copy: Interrupted) -> None:
     def mark(run: Run, task: dict[str, Any]) -> None:
         path = f"{run.path}/taskInstances/{task['task_id']}/{task['map_index']}"
@@ -350,12 +359,7 @@ def test_a_task_that_is_marked_failed_ends_its_run_and_leaves_nothing(copy: Inte
 
     runs, jobs = struck(copy, "task-failed", mark)
     assert {stage: run.state for stage, run in runs.items()} == dict.fromkeys(STAGES, "failed")
-    assert jobs == {
-        "creating": [],
-        "generating": [],
-        "judging": ["Stopped"],
-        "summarizing": ["Completed"],
-    }
+    assert jobs == STOPPED_WHERE_IT_WAS
 
 
 def test_a_run_that_is_marked_failed_leaves_nothing(copy: Interrupted) -> None:
@@ -363,12 +367,7 @@ def test_a_run_that_is_marked_failed_leaves_nothing(copy: Interrupted) -> None:
         copy, "run-failed", lambda run, task: copy.airflow(run.path, "PATCH", state="failed")
     )
     assert {stage: run.state for stage, run in runs.items()} == dict.fromkeys(STAGES, "failed")
-    assert jobs == {
-        "creating": [],
-        "generating": [],
-        "judging": ["Stopped"],
-        "summarizing": ["Completed"],
-    }
+    assert jobs == STOPPED_WHERE_IT_WAS
 
 
 def test_a_judge_that_had_succeeded_and_is_cleared_judges_again(
