@@ -269,7 +269,7 @@ def _from_counts(row: _Judged) -> list[Judgment]:
     """Two judgments that give the row's counts; which order gave which is not known."""
     said: list[str] = []
     for count, preference in ((row.a_scores, "A"), (row.b_scores, "B"), (row.ties, "=")):
-        said += [preference] * int(min(count or 0, 2))
+        said += [preference] * int(min(max(count or 0, 0), 2))
     verdicts: list[Verdict | None] = [None, None]
     for index, preference in enumerate(said[:2]):
         forward: Verdict = "A=B" if preference == "=" else "A>B" if preference == "A" else "B>A"

@@ -258,7 +258,7 @@ def _refusal(key: str) -> str | None:
 def _items(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield every key of every section, with its section's name before it."""
     for section, keys in tree.items():
-        if not isinstance(keys, Mapping):
+        if section not in SECTIONS or not isinstance(keys, Mapping):
             yield str(section), keys
             continue
         for key, value in keys.items():

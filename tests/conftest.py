@@ -5,11 +5,17 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from sandbox_server import Sandbox, running_sandbox
 
 # Before anything imports Airflow, which writes its settings where this says.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+# The same examples in every run; HYPOTHESIS=wild looks for others.
+settings.register_profile("seeded", derandomize=True, deadline=None)
+settings.register_profile("wild", deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS", "seeded"))
 
 
 @pytest.fixture(scope="session")

@@ -385,7 +385,7 @@ CELL = st.recursive(
     st.dictionaries(st.sampled_from([*ACCURACY]), CELL),
     st.sampled_from([repr, json.dumps, str]),
 )
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 def test_whatever_the_cells_hold_reading_raises_nothing(
     metrics: dict[str, Any], criterion: dict[str, Any], spell: Any
 ) -> None:

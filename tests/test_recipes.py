@@ -229,6 +229,12 @@ def test_a_recipe_that_s3_refuses_is_an_error_with_its_uri() -> None:
         recipes.load("s3://b/x.yaml", read=read)
 
 
+def test_an_override_of_an_unknown_section_is_refused_even_if_it_is_empty() -> None:
+    with pytest.raises(ConfigError, match=r"judge\.overrides\.none: the recipe has no such key"):
+        recipes.load(MICRO, {"none": {}})
+    assert recipes.load(MICRO, {"run": {}}) == recipes.load(MICRO)
+
+
 def test_what_is_sent_reads_back_as_the_recipe() -> None:
     recipe = recipes.load("nova_pro_llm_judge")
     assert yaml.safe_load(recipes.to_yaml(recipe)) == recipe

@@ -208,7 +208,7 @@ class TestIntervals:
         groups=st.one_of(st.none(), st.integers(1, 12)),
         seed=st.integers(0, 9),
     )
-    @settings(max_examples=300, deadline=None, derandomize=True)
+    @settings(max_examples=300)
     def test_totals_alone_never_give_a_narrower_interval_than_rows(self, verdicts, groups, seed):
         rng = random.Random(seed)
         group = None
@@ -461,7 +461,7 @@ class TestNasty:
         details=st.booleans(),
         groups=st.integers(1, 30),
     )
-    @settings(max_examples=200, deadline=None, derandomize=True)
+    @settings(max_examples=200)
     def test_counts_add_up_and_numbers_stay_in_range(self, verdicts, details, groups):
         pairs = make_pairs(len(verdicts), group=lambda i: str(i % groups))
         result = compare(pairs, verdicts if details else None, metrics=totals(verdicts))
