@@ -103,10 +103,22 @@ class Limits(Strict):
     """How hard a model may be asked."""
 
     max_concurrency: Annotated[int, Field(ge=1, le=512)] = Field(
-        16, description="Requests in flight."
+        16, description="Requests in flight, over all tasks that ask the model at once."
     )
-    requests_per_minute: None = Field(None, description="Reserved.")
-    tokens_per_minute: None = Field(None, description="Reserved.")
+    start_concurrency: Annotated[int, Field(ge=1, le=512)] = Field(
+        8, description="Requests in flight at the start; doubled while nothing is throttled."
+    )
+    requests_per_minute: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Quota of requests; null: found out from what is throttled."
+    )
+    tokens_per_minute: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Quota of tokens, input and max_tokens counted when a request starts."
+    )
+    output_token_weight: Annotated[float, Field(ge=1)] | None = Field(
+        None,
+        description="How often the quota counts an output token (AWS: burndown rate); "
+        "null: 5 for Claude since 3.7, else 1.",
+    )
 
 
 class _Answering(Strict):
@@ -162,6 +174,9 @@ class SageMakerModel(_Answering):
     provider: Literal["sagemaker"]
     deploy: Deploy | None = Field(None, description="An endpoint for this run; or endpoint_name.")
     endpoint_name: str | None = Field(None, description="An endpoint that exists; or deploy.")
+    inference_component_name: str | None = Field(
+        None, description="Which of an existing endpoint's inference components answers."
+    )
     schema_: Literal["messages", "inputs"] = Field(
         "messages",
         alias="schema",
@@ -172,6 +187,8 @@ class SageMakerModel(_Answering):
     def _one_endpoint(self) -> SageMakerModel:
         if (self.deploy is None) == (self.endpoint_name is None):
             raise ValueError("expected one of deploy and endpoint_name")
+        if self.inference_component_name and self.deploy:
+            raise ValueError("inference_component_name goes with endpoint_name, not with deploy")
         return self
 
 
@@ -180,7 +197,14 @@ class BedrockModel(_Answering):
 
     provider: Literal["bedrock"]
     model_id: str = Field(min_length=1, description="Model or inference profile id.")
-    batch: Literal[False] = Field(False, description="Reserved: prompts are asked one by one.")
+    batch: bool = Field(
+        False, description="Ask all prompts in one batch inference job: half the price, hours."
+    )
+    role_arn: str | None = Field(
+        None,
+        pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$",
+        description="Role of the batch job, which Bedrock assumes; default: the environment's.",
+    )
 
     @field_validator("model_id")
     @classmethod
@@ -205,7 +229,27 @@ NO_SAMPLING = re.compile(r"claude-(sonnet-[5-9]|opus-(4-[7-9]|[5-9]))")
 NOT_BOTH = re.compile(r"claude-(sonnet|haiku|opus)-4-[56]")
 """Claude models that refuse sampling parameters, or temperature beside top_p."""
 
-Model = Annotated[SageMakerModel | BedrockModel, Field(discriminator="provider")]
+
+class ResponsesModel(Strict):
+    """Responses that exist already: nothing is asked."""
+
+    name: Name = Field(description="The file's name; to be given where a model is written inline.")
+    provider: Literal["responses"]
+    source: str = Field(
+        min_length=1, description="File (jsonl, csv, parquet, also .gz; path or s3://)."
+    )
+    id_field: str | None = Field(
+        None, description="Column of the prompt's id; default: the data set's id_field."
+    )
+    prompt_field: str | None = Field(
+        None,
+        description="Column of the prompt's text: rows are joined by it where there are no ids, "
+        "and compared with the data set's where there are.",
+    )
+    response_field: str = Field("response", description="Column of the model's text.")
+
+
+Model = Annotated[SageMakerModel | BedrockModel | ResponsesModel, Field(discriminator="provider")]
 
 
 class Dataset(Strict):
@@ -221,7 +265,20 @@ class Dataset(Strict):
     prompt_template: str = Field(
         "{prompt}", description="Text with {column} for each value; {{ and }} for braces."
     )
-    system_prompt: str | None = Field(None, description="The same, for the system prompt.")
+    messages_field: str | None = Field(
+        None,
+        description="Column of a conversation, a list of {role, content} that ends with the user; "
+        "in place of prompt_template.",
+    )
+    system_prompt: str | None = Field(
+        None, description="System prompt, a template like prompt_template."
+    )
+    system_prompt_file: str | None = Field(
+        None, description="File (path or s3://) that holds the system prompt, word for word."
+    )
+    system_prompt_version: str | None = Field(
+        None, description="What you call this version of system_prompt_file; shown in the report."
+    )
     category_field: str | None = Field(None, description="Column to break results down by.")
     group_field: str | None = Field(
         None, description="Column of prompts that belong together; then the group is the unit."
@@ -231,14 +288,34 @@ class Dataset(Strict):
     select: Literal["first", "random"] = Field("first", description="Which ones, under a limit.")
     seed: int = Field(0, description="Of the random selection.")
 
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> Dataset:
+        if self.messages_field and "prompt_template" in self.model_fields_set:
+            raise ValueError("expected one of prompt_template and messages_field")
+        if self.system_prompt and self.system_prompt_file:
+            raise ValueError("expected one of system_prompt and system_prompt_file")
+        if self.system_prompt_version and not self.system_prompt_file:
+            raise ValueError("system_prompt_version goes with system_prompt_file")
+        return self
+
 
 class Generation(Strict):
     """How responses are generated."""
 
-    shard_size: Positive = Field(500, description="Prompts of one task.")
+    shard_size: Positive = Field(
+        500, description="Prompts of one task; more where a run would have over 1,000 tasks."
+    )
     max_error_rate: Share = Field(0.05, description="Unusable responses that a model may have.")
-    reuse: Literal["none"] = Field("none", description="Reserved: every run asks every model.")
-    reuse_max_age_days: Positive = Field(7, description="Reserved.")
+    reuse: Literal["none", "baseline"] = Field(
+        "none", description="Whether the baseline's responses of earlier runs are taken again."
+    )
+    reuse_max_age_days: Positive = Field(7, description="How old those may be.")
+    request_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
+        120, description="How long one request may take; SageMaker ends it after 60 by itself."
+    )
+    shard_timeout_minutes: Annotated[int, Field(ge=1, le=10_080)] = Field(
+        720, description="How long one task may ask; what is left is recorded as errors."
+    )
 
 
 class Judge(Strict):
@@ -349,7 +426,7 @@ class RunConfig(Strict):
     confidence_level: float
 
     @property
-    def models(self) -> list[SageMakerModel | BedrockModel]:
+    def models(self) -> list[SageMakerModel | BedrockModel | ResponsesModel]:
         """All models, the baseline first."""
         return [self.baseline, *self.candidates]
 
@@ -367,6 +444,18 @@ class RunConfig(Strict):
         for model in self.models:
             if isinstance(model, BedrockModel):
                 _check_sampling(model)
+        return self
+
+    @model_validator(mode="after")
+    def _responses_can_be_joined(self) -> RunConfig:
+        for model in self.models:
+            if isinstance(model, ResponsesModel) and not (
+                model.id_field or model.prompt_field or self.dataset.id_field
+            ):
+                raise ValueError(
+                    f"{model.name}: responses are joined by id or by prompt: expected id_field or "
+                    "prompt_field, or dataset.id_field"
+                )
         return self
 
     def digest(self) -> str:

@@ -12,7 +12,14 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from include.config import Environment, Evaluation, Model, Parameters, RunConfig
+from include.config import (
+    Environment,
+    Evaluation,
+    Model,
+    Parameters,
+    ResponsesModel,
+    RunConfig,
+)
 from include.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent / "dags"
@@ -152,6 +159,8 @@ def load_environment(name: str, environ: Mapping[str, str] = os.environ) -> Envi
 
 
 def _with_parameters(model: Any, shared: Parameters) -> Any:
+    if isinstance(model, ResponsesModel):
+        return model
     merged = {
         "max_tokens": 512,
         **shared.model_dump(exclude_unset=True),
@@ -270,7 +279,7 @@ def _problem(model: Any, data: Any, error: Any, source: _Source) -> str:
         message = "is needed"
     elif error["type"].startswith("union_tag"):
         tag = error["ctx"].get("tag")
-        message = f"expected sagemaker or bedrock, found {tag or 'nothing'}"
+        message = f"expected sagemaker, bedrock or responses, found {tag or 'nothing'}"
     elif error["type"] == "string_type" and isinstance(error["input"], int | float):
         message = f'expected text; write it in quotes: {key}: "{error["input"]}"'
         if place[-1:] == ("account_id",):

@@ -26,17 +26,33 @@ RunStatus = Literal["complete", "partial", "capped", "failed"]
 
 
 @dataclass(frozen=True)
+class Turn:
+    """One earlier message of a conversation."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True)
 class Prompt:
     """One input that every model answers."""
 
     prompt_id: str
     text: str
+    """What the user says; in a conversation, what the user says last."""
     system: str | None = None
     category: str | None = None
     group: str | None = None
     """Prompts of one group are not independent (one article, one template); None: its own group."""
     reference: str | None = None
     """The data set's own answer, if it has one. Never shown to the models or the judge."""
+    turns: tuple[Turn, ...] = ()
+    """The conversation before `text`, oldest first; empty where there is none."""
+
+    def __post_init__(self) -> None:
+        """Turn what JSON has made of the turns into turns again."""
+        turns = tuple(t if isinstance(t, Turn) else Turn(**t) for t in self.turns)
+        object.__setattr__(self, "turns", turns)
 
 
 @dataclass(frozen=True)
@@ -52,9 +68,16 @@ class Response:
     error_message: str | None = None
     attempts: int = 1
     latency_ms: float | None = None
+    """Of the last attempt."""
     input_tokens: int | None = None
     output_tokens: int | None = None
     stop_reason: str | None = None
+    key: str = ""
+    """Digest of all that the response depends on: artefact, parameters, template and prompt."""
+    created_at: str = ""
+    """ISO 8601, UTC."""
+    reused_from: str | None = None
+    """The run folder that it was taken from; None: this run asked for it."""
 
     @property
     def usable(self) -> bool:

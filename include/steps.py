@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import uuid4
 
 from include import account, judge, names, ownership, recipes, storage
-from include.config import BedrockModel, Model, RunConfig, SageMakerModel
+from include.config import BedrockModel, Model, ResponsesModel, RunConfig, SageMakerModel
 from include.config_files import resolve_config
 from include.errors import ConfigError, DeploymentError, GenerationError, ResultsError
 from include.records import Judgment, Pair, Prompt
@@ -251,6 +251,8 @@ def generate(run: Run, deployments: Sequence[Deployment], shard: Shard) -> dict[
 
     model = run.model(shard["model"])
     deployment = next(d for d in deployments if d["model"] == model.name)
+    if isinstance(model, ResponsesModel):
+        raise ConfigError(f"model {model.name}: provider {model.provider} cannot be asked")
     if "error" in deployment:
         raise DeploymentError(f"{model.name} has no endpoint: {deployment['error']}")
     at_once = model.limits.max_concurrency

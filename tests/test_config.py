@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,12 +13,14 @@ from include.config_files import (
     evaluation_files,
     example,
     form,
+    load_environment,
     load_evaluation,
     read_config,
     resolve_config,
 )
 from include.errors import ConfigError
 
+ROOT = Path(__file__).parent.parent
 DEPLOYED = {"model_id": "Q/q", "instance_types": ["ml.g5.2xlarge"]}
 BASE: dict[str, Any] = {
     "evaluation": "test",
@@ -84,7 +87,10 @@ def test_a_models_parameters_go_over_the_evaluations_key_by_key() -> None:
         ({"dataset": {}}, ["dataset.source: is needed"]),
         ({"candidates": []}, ["candidates", "at least 1"]),
         ({"candidates": ["clod"]}, ["no model 'clod'", "did you mean 'claude'"]),
-        ({"candidates": [{"name": "x", "provider": "azure"}]}, ["expected sagemaker or bedrock"]),
+        (
+            {"candidates": [{"name": "x", "provider": "azure"}]},
+            ["expected sagemaker, bedrock or responses"],
+        ),
         ({"candidates": [{**bedrock("a.b"), "modl": 1}]}, ["candidates.0.modl", "model_id"]),
         ({"baseline": {**BASE["baseline"], "endpoint_name": "e"}}, ["one of deploy and endpoint"]),
         ({"candidates": ["claude", bedrock("a.b", name="CLAUDE")]}, ["different names"]),
@@ -137,16 +143,34 @@ def test_a_limit_of_tokens_is_no_secret() -> None:
     resolve_config(conf(**changes), environ={})
 
 
+@pytest.mark.parametrize("key", ["prices", "budget_usd", "notify"])
+def test_a_reserved_key_takes_only_its_default(tmp_path: Path, key: str) -> None:
+    (tmp_path / "environments").mkdir()
+    known = yaml.safe_load((ROOT / "dags/environments/sandbox.yaml").read_text())
+    (tmp_path / "environments" / "sandbox.yaml").write_text(yaml.safe_dump({**known, key: ["x"]}))
+    with pytest.raises(ConfigError, match=rf"sandbox\.yaml:\d+: {key}: "):
+        load_environment("sandbox", {"NOVA_JUDGE_CONFIG_DIR": str(tmp_path)})
+
+
 @pytest.mark.parametrize(
-    "changes",
+    ("dataset", "message"),
     [
-        {"generation": {"reuse": "baseline"}},
-        {"candidates": [bedrock("a.b", batch=True)]},
-        {"candidates": [bedrock("a.b", limits={"requests_per_minute": 5})]},
+        ({"messages_field": "m", "prompt_template": "{q}"}, "prompt_template and messages_field"),
+        ({"system_prompt": "a", "system_prompt_file": "b"}, "system_prompt and system_prompt_file"),
+        ({"system_prompt_version": "2"}, "goes with system_prompt_file"),
     ],
 )
-def test_a_reserved_key_takes_only_its_default(changes: dict[str, Any]) -> None:
-    error(changes)
+def test_what_excludes_each_other_is_refused(dataset: dict[str, str], message: str) -> None:
+    assert message in error({"dataset": {"source": "p.jsonl", **dataset}})
+
+
+def test_responses_that_exist_need_something_to_be_joined_by() -> None:
+    mine = {"name": "mine", "provider": "responses", "source": "r.jsonl"}
+    assert "joined by id or by prompt" in error({"candidates": [mine]})
+    for way in ({"id_field": "id"}, {"prompt_field": "q"}):
+        resolve_config(conf(candidates=[{**mine, **way}]), environ={})
+    by_id = {"source": "p.jsonl", "id_field": "id"}
+    resolve_config(conf(candidates=[mine], dataset=by_id), environ={})
 
 
 def test_files_are_named_with_the_line_of_the_mistake(tmp_path: Path) -> None:
