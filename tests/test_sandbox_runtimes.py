@@ -10,7 +10,7 @@ from sandbox_server import Sandbox
 from include.sandbox import runtimes
 from include.sandbox.errors import AwsError
 from include.sandbox.judge import Judge
-from include.sandbox.models import Recordings, stand_in
+from include.sandbox.models import Models, Recordings, stand_in
 from include.sandbox.settings import JudgeDials
 
 CLAUDE, QWEN = "us.anthropic.claude-sonnet-4-6", "Qwen/Qwen2.5-1.5B-Instruct"
@@ -95,14 +95,14 @@ def test_invoke_model_speaks_both_vendors_bodies(
 )
 def test_raw_inputs_are_answered_in_the_engines_shape(image: str, shape: type) -> None:
     container = {**CONTAINER, "Image": image}
-    answer = runtimes.invoke_endpoint(Recordings(None), container, {"inputs": QUESTION})
+    answer = runtimes.invoke_endpoint(Models(Recordings(None)), container, {"inputs": QUESTION})
     assert isinstance(answer, shape)
 
 
 def test_vllm_takes_no_raw_inputs() -> None:
     with pytest.raises(AwsError, match="messages is required"):
         runtimes.invoke_endpoint(
-            Recordings(None), {**CONTAINER, "Image": "vllm:0.30.0"}, {"inputs": QUESTION}
+            Models(Recordings(None)), {**CONTAINER, "Image": "vllm:0.30.0"}, {"inputs": QUESTION}
         )
 
 

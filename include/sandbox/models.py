@@ -1,4 +1,4 @@
-"""A model's id and a conversation in, a text out: recorded, else by a stand-in.
+"""A model's id and a conversation in, a reply out: recorded, else by a stand-in.
 
 A stand-in is no language model and does not claim to be one. It writes about the prompt in the
 prompt's own words, more of it and better ordered the more skill its name stands for, so that a
@@ -11,10 +11,10 @@ import gzip
 import json
 import math
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from include.sandbox.conversation import Conversation, Reply, rough_tokens
 from include.sandbox.dice import chance
 
 SKILLS = (
@@ -24,17 +24,6 @@ SKILLS = (
     (r"nova-micro", 0.65),
 )
 """Pattern in a model's id, skill; else the number of parameters in the name, else middling."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a model says."""
-
-    text: str
-    cut: bool
-    """Whether max_tokens ended it."""
-    input_tokens: int
-    output_tokens: int
 
 
 class Recordings:
@@ -81,22 +70,32 @@ def _own(model: str, responses: dict[str, str]) -> str | None:
     return None
 
 
-def answer(
-    recordings: Recordings, model: str, system: str, prompt: str, max_tokens: int | None
-) -> Reply:
-    """Answer one prompt."""
-    recorded = recordings.response(prompt, model)
-    if recorded is not None:
-        return Reply(recorded, False, _tokens(system + prompt), _tokens(recorded))
-    words = stand_in(model, prompt).split(" ")
-    limit = max_tokens or 4096
-    cut = len(words) > limit
-    text = " ".join(words[:limit])
-    return Reply(text, cut, _tokens(system + prompt), min(len(words), limit))
+class Models:
+    """Everything that answers a prompt."""
 
+    def __init__(self, recordings: Recordings) -> None:
+        self._recordings = recordings
 
-def _tokens(text: str) -> int:
-    return max(1, len(text) // 4)
+    def knows(self, model: str) -> bool:
+        """Whether a model is one of ours, whatever AWS thinks of its id."""
+        return self._recordings.knows(model)
+
+    def answer(self, model: str, asked: Conversation) -> Reply:
+        """Answer the last turn of a conversation.
+
+        A recorded response answers a prompt before which nothing was said.
+        """
+        prompt = asked.only_prompt
+        recorded = None if prompt is None else self._recordings.response(prompt, model)
+        said = asked.system + "".join(turn.text for turn in asked.turns)
+        if recorded is not None:
+            return Reply(recorded, rough_tokens(said), rough_tokens(recorded))
+        topic = "\n".join(turn.text for turn in asked.turns if turn.role == "user")
+        words = stand_in(model, topic).split(" ")
+        limit = asked.max_tokens or 4096
+        text, cut = " ".join(words[:limit]), len(words) > limit
+        spent = min(len(words), limit)
+        return Reply(text, rough_tokens(said), spent, "cut" if cut else "end")
 
 
 def skill(model: str) -> float:

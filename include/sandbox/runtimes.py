@@ -9,8 +9,9 @@ import re
 import time
 from typing import Any
 
+from include.sandbox.conversation import Conversation, End, Reply, Turn
 from include.sandbox.errors import AwsError, validation
-from include.sandbox.models import Recordings, Reply, answer
+from include.sandbox.models import Models
 
 Body = dict[str, Any]
 
@@ -19,6 +20,11 @@ NOT_BOTH = re.compile(r"claude-(sonnet|haiku|opus)-4-[56]")
 END_OF_LIFE = re.compile(r"claude-3-7-sonnet|claude-sonnet-4-20250514|nova-premier")
 VENDORS = re.compile(r"(^|\.)(anthropic|amazon|meta|mistral|cohere|ai21|deepseek|qwen|openai)\.")
 
+OPENAI: dict[End, str] = {"end": "stop", "cut": "length", "filtered": "content_filter"}
+BEDROCK: dict[End, str] = {"end": "end_turn", "cut": "max_tokens", "filtered": "content_filtered"}
+ANTHROPIC: dict[End, str] = {"end": "end_turn", "cut": "max_tokens", "filtered": "refusal"}
+"""How each protocol says why a reply ends."""
+
 
 def endpoint_model(container: Body) -> str:
     """Name the model in a container: its Hugging Face id, else where its data lies."""
@@ -26,12 +32,18 @@ def endpoint_model(container: Body) -> str:
     return str(environment.get("HF_MODEL_ID") or container.get("ModelDataUrl") or "unknown")
 
 
-def invoke_endpoint(recordings: Recordings, container: Body, body: Body) -> Any:
+def invoke_endpoint(models: Models, container: Body, body: Body) -> Any:
     """Answer as the engine in the container does (TGI: list, LMI: dict, all: chat messages)."""
     model, image = endpoint_model(container), str(container.get("Image", ""))
     if "messages" in body:
-        system, prompt = _conversation(body["messages"])
-        return _chat(model, answer(recordings, model, system, prompt, body.get("max_tokens")))
+        asked = _conversation(
+            body["messages"],
+            max_tokens=body.get("max_tokens"),
+            temperature=body.get("temperature"),
+            top_p=body.get("top_p"),
+            stop=_texts(body.get("stop")),
+        )
+        return _chat(model, models.answer(model, asked))
     if "inputs" not in body or "vllm" in image:
         needed = "messages" if "vllm" in image else "inputs or messages"
         raise AwsError(
@@ -39,9 +51,16 @@ def invoke_endpoint(recordings: Recordings, container: Body, body: Body) -> Any:
             f'Received client error (400) from primary with message "{needed} is required".',
             424,
         )
-    limit = body.get("parameters", {}).get("max_new_tokens")
-    reply = answer(recordings, model, "", body["inputs"], limit)
-    generated = {"generated_text": reply.text}
+    given = body.get("parameters") or {}
+    asked = Conversation(
+        (Turn("user", str(body["inputs"])),),
+        raw=True,
+        max_tokens=given.get("max_new_tokens"),
+        temperature=given.get("temperature"),
+        top_p=given.get("top_p"),
+        stop=_texts(given.get("stop")),
+    )
+    generated = {"generated_text": models.answer(model, asked).text}
     return generated if "djl" in image or "lmi" in image else [generated]
 
 
@@ -55,7 +74,7 @@ def _chat(model: str, reply: Reply) -> Body:
             {
                 "index": 0,
                 "message": {"role": "assistant", "content": reply.text},
-                "finish_reason": "length" if reply.cut else "stop",
+                "finish_reason": OPENAI[reply.end],
             }
         ],
         "usage": {
@@ -66,18 +85,24 @@ def _chat(model: str, reply: Reply) -> Body:
     }
 
 
-def converse(recordings: Recordings, model: str, body: Body) -> Body:
+def converse(models: Models, model: str, body: Body) -> Body:
     """Answer Bedrock's Converse."""
-    inference = body.get("inferenceConfig", {})
-    check_model(recordings, model)
+    inference = body.get("inferenceConfig") or {}
+    check_model(models, model)
     _check_sampling(model, "temperature" in inference, "topP" in inference)
-    system = "\n".join(block.get("text", "") for block in body.get("system", []))
-    _, prompt = _conversation(body.get("messages", []))
+    asked = _conversation(
+        body.get("messages"),
+        system=_text(body.get("system"), "\n"),
+        max_tokens=inference.get("maxTokens"),
+        temperature=inference.get("temperature"),
+        top_p=inference.get("topP"),
+        stop=_texts(inference.get("stopSequences")),
+    )
     started = time.monotonic()
-    reply = answer(recordings, model, system, prompt, inference.get("maxTokens"))
+    reply = models.answer(model, asked)
     return {
         "output": {"message": {"role": "assistant", "content": [{"text": reply.text}]}},
-        "stopReason": "max_tokens" if reply.cut else "end_turn",
+        "stopReason": BEDROCK[reply.end],
         "usage": {
             "inputTokens": reply.input_tokens,
             "outputTokens": reply.output_tokens,
@@ -87,28 +112,35 @@ def converse(recordings: Recordings, model: str, body: Body) -> Body:
     }
 
 
-def invoke_model(recordings: Recordings, model: str, body: Body) -> Body:
+def invoke_model(models: Models, model: str, body: Body) -> Body:
     """Answer Bedrock's InvokeModel, for the bodies of Anthropic and Amazon Nova."""
     if "anthropic_version" not in body:
-        return converse(recordings, model, body)  # Nova's body is Converse's
-    check_model(recordings, model)
+        return converse(models, model, body)  # Nova's body is Converse's
+    check_model(models, model)
     _check_sampling(model, "temperature" in body, "top_p" in body)
     if "max_tokens" not in body:
         raise validation("max_tokens: Field required")
-    _, prompt = _conversation(body.get("messages", []))
-    reply = answer(recordings, model, str(body.get("system", "")), prompt, body["max_tokens"])
+    asked = _conversation(
+        body.get("messages"),
+        system=_text(body.get("system"), "\n"),
+        max_tokens=body["max_tokens"],
+        temperature=body.get("temperature"),
+        top_p=body.get("top_p"),
+        stop=_texts(body.get("stop_sequences")),
+    )
+    reply = models.answer(model, asked)
     return {
         "id": "msg_sandbox",
         "type": "message",
         "role": "assistant",
         "model": model,
         "content": [{"type": "text", "text": reply.text}],
-        "stop_reason": "max_tokens" if reply.cut else "end_turn",
+        "stop_reason": ANTHROPIC[reply.end],
         "usage": {"input_tokens": reply.input_tokens, "output_tokens": reply.output_tokens},
     }
 
 
-def check_model(recordings: Recordings, model: str) -> None:
+def check_model(models: Models, model: str) -> None:
     """Refuse models that Bedrock no longer has, and those that it never had."""
     if END_OF_LIFE.search(model):
         raise AwsError(
@@ -117,7 +149,7 @@ def check_model(recordings: Recordings, model: str) -> None:
             "Please refer to the AWS documentation for more details.",
             404,
         )
-    if not VENDORS.search(model) and not recordings.knows(model):
+    if not VENDORS.search(model) and not models.knows(model):
         raise validation("The provided model identifier is invalid.")
 
 
@@ -132,24 +164,44 @@ def _check_sampling(model: str, temperature: bool, top_p: bool) -> None:
         )
 
 
-def _conversation(messages: Any) -> tuple[str, str]:
-    """Return the system text and the last user text of chat messages."""
+def _conversation(messages: Any, system: str = "", **parameters: Any) -> Conversation:
+    """Read chat messages; what they hold of a system prompt is added to the given one."""
     if not isinstance(messages, list) or not messages:
         raise validation("messages: at least one message is required")
-    texts = {"system": "", "user": ""}
+    systems, turns = [system], []
     for message in messages:
         if not isinstance(message, dict):
             raise validation("messages: every message must be an object")
-        content = message.get("content", "")
-        if isinstance(content, list):
-            content = "".join(block.get("text", "") for block in content)
-        texts[str(message.get("role"))] = str(content)
-    return texts["system"], texts["user"]
+        role, text = message.get("role"), _text(message.get("content"))
+        if role in ("system", "developer"):
+            systems.append(text)
+        elif role in ("user", "assistant"):
+            turns.append(Turn(role, text))
+        else:
+            raise validation(f"messages: {role!r} is not a role; user, assistant and system are")
+    if not turns:
+        raise validation("messages: at least one message must be the user's")
+    return Conversation(tuple(turns), "\n".join(filter(None, systems)), **parameters)
 
 
-def foundation_model(recordings: Recordings, model: str, region: str) -> Body:
+def _text(content: Any, between: str = "") -> str:
+    """Return the text in a content: a text, or blocks of which some are text."""
+    if isinstance(content, list):
+        texts = [block.get("text") for block in content if isinstance(block, dict)]
+        return between.join(text for text in texts if isinstance(text, str))
+    return "" if content is None else str(content)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """Return a text or a list of texts as texts."""
+    if isinstance(value, str):
+        return (value,)
+    return tuple(str(text) for text in value) if isinstance(value, list) else ()
+
+
+def foundation_model(models: Models, model: str, region: str) -> Body:
     """Answer Bedrock's GetFoundationModel."""
-    check_model(recordings, model)
+    check_model(models, model)
     vendor = model.split(".")[-2] if "." in model else "unknown"
     return {
         "modelDetails": {

@@ -19,7 +19,7 @@ from include.sandbox import iam, runtimes
 from include.sandbox.errors import AwsError
 from include.sandbox.faults import Chance, Orders
 from include.sandbox.judge import Judge
-from include.sandbox.models import Recordings
+from include.sandbox.models import Models, Recordings
 from include.sandbox.quotas import Quotas
 from include.sandbox.resources import Caller
 from include.sandbox.s3_store import ACCOUNT, S3Mirror, moto_app
@@ -38,8 +38,9 @@ class Sandbox:
     """All services of one sandbox."""
 
     def __init__(self, settings: Settings, url: str) -> None:
-        self.recordings = Recordings(settings.recordings)
-        self.jobs = TrainingJobs(settings, Judge(self.recordings, settings.judge), url)
+        recordings = Recordings(settings.recordings)
+        self.models = Models(recordings)
+        self.jobs = TrainingJobs(settings, Judge(recordings, settings.judge), url)
         self.quotas = Quotas(settings.quotas)
         self.sagemaker = SageMaker(settings, self.jobs, self.quotas)
         self.chance = Chance(settings.faults, settings.rate)
@@ -112,7 +113,7 @@ class Sandbox:
         name, component = request.path_params["name"], request.headers.get(COMPONENT)
         container = self.sagemaker.endpoints.container(name, component)
         await self.chance.strike(name)
-        answer = runtimes.invoke_endpoint(self.recordings, container, _json(await request.body()))
+        answer = runtimes.invoke_endpoint(self.models, container, _json(await request.body()))
         headers = {**request_id(), "x-amzn-invoked-production-variant": "AllTraffic"}
         return JSONResponse(answer, headers=headers)
 
@@ -121,19 +122,19 @@ class Sandbox:
         model = _model(request)
         await self.chance.strike(model)
         body = _json(await request.body())
-        return JSONResponse(runtimes.converse(self.recordings, model, body), headers=request_id())
+        return JSONResponse(runtimes.converse(self.models, model, body), headers=request_id())
 
     async def invoke_model(self, request: Request) -> Response:
         """Bedrock Runtime: InvokeModel."""
         model = _model(request)
         await self.chance.strike(model)
-        answer = runtimes.invoke_model(self.recordings, model, _json(await request.body()))
+        answer = runtimes.invoke_model(self.models, model, _json(await request.body()))
         return JSONResponse(answer, headers=request_id())
 
     async def foundation_model(self, request: Request) -> Response:
         """Bedrock: GetFoundationModel."""
         region = _call(request.scope).region
-        answer = runtimes.foundation_model(self.recordings, _model(request), region)
+        answer = runtimes.foundation_model(self.models, _model(request), region)
         return JSONResponse(answer, headers=request_id())
 
     def seed(self) -> None:
