@@ -9,6 +9,7 @@ import socket
 import sys
 from pathlib import Path
 
+from include.sandbox.openai_backend import check
 from include.sandbox.settings import SettingsError, read
 
 
@@ -22,6 +23,8 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     try:
         settings = read(os.environ, arguments.state)
+        if settings.openai:
+            check(settings.openai)
     except SettingsError as error:
         sys.stderr.write(f"Error: {error}\n")
         return 2

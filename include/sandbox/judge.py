@@ -1,18 +1,21 @@
-"""A pair in, the judge's verdicts in both orders out: recorded, else by a stand-in."""
+"""A pair in, the verdicts in both orders out: recorded, a real judge's, or a stand-in's."""
 
 from __future__ import annotations
 
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from include.sandbox.dice import chance, noise
 from include.sandbox.models import FILLER, Recordings
+from include.sandbox.openai_judge import NoVerdict, OpenAIJudge
 from include.sandbox.settings import JudgeDials
 
 Verdict = Literal["A>B", "B>A", "A=B"]
 
+AT_ONCE = 8
+"""Pairs that a real judge is asked about at the same time."""
 DOUBT = 0.12
 """How far the two orders of one pair may be judged apart, beside the pair's own noise."""
 
@@ -23,6 +26,8 @@ class Judged:
 
     forward: Verdict | None
     backward: Verdict | None
+    reasons: tuple[str, ...] = ()
+    """Why a real judge's passes have no verdict."""
 
     @property
     def for_responses(self) -> list[str | None]:
@@ -38,18 +43,41 @@ class Judged:
 class Judge:
     """Compares two responses the way the dials say."""
 
-    def __init__(self, recordings: Recordings, dials: JudgeDials) -> None:
+    def __init__(
+        self, recordings: Recordings, dials: JudgeDials, real: OpenAIJudge | None = None
+    ) -> None:
         self._recordings = recordings
         self._dials = dials
+        self._real = real
+
+    @property
+    def at_once(self) -> int:
+        """How many pairs are worth judging at the same time."""
+        return AT_ONCE if self._real else 1
+
+    def check(self) -> None:
+        """Make sure that a real judge can be asked, before it is asked a thousand times.
+
+        Raises:
+            ServerError: It cannot.
+        """
+        if self._real:
+            self._real.check()
 
     def judge(self, prompt: str, response_a: str, response_b: str) -> Judged:
-        """Judge a pair in both orders."""
+        """Judge a pair in both orders.
+
+        Raises:
+            ServerError: There is a real judge, and it cannot be asked.
+        """
+        reasons: list[str] = []
         return Judged(
-            forward=self._once(prompt, response_a, response_b),
-            backward=self._once(prompt, response_b, response_a),
+            forward=self._once(prompt, response_a, response_b, reasons),
+            backward=self._once(prompt, response_b, response_a, reasons),
+            reasons=tuple(reasons),
         )
 
-    def _once(self, prompt: str, a: str, b: str) -> Verdict | None:
+    def _once(self, prompt: str, a: str, b: str, reasons: list[str]) -> Verdict | None:
         dials, asked = self._dials, (prompt, a, b, self._dials.seed)
         if chance("error", *asked) < dials.errors:
             return None
@@ -60,7 +88,13 @@ class Judge:
         recorded = self._recordings.preference_for_b(prompt, a, b)
         if recorded is not None:
             return "A=B" if recorded == 1.5 else "B>A" if recorded > 1.5 else "A>B"
-        return self._stand_in(prompt, a, b)
+        if self._real is None:
+            return self._stand_in(prompt, a, b)
+        try:
+            return cast(Verdict, self._real.compare(prompt, a, b))
+        except NoVerdict as error:
+            reasons.append(str(error))
+            return None
 
     def _stand_in(self, prompt: str, a: str, b: str) -> Verdict:
         if a == b:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
+from multiprocessing.pool import IMapIterator, ThreadPool
 from typing import Any
 
 from include.sandbox import logs
@@ -12,6 +14,7 @@ from include.sandbox.errors import ContainerError, refusal
 from include.sandbox.judge import Judge
 from include.sandbox.judge_archive import JudgedRow, archive
 from include.sandbox.judge_input import FIELDS, Row, read_recipe, read_rows
+from include.sandbox.openai_backend import ServerError
 from include.sandbox.rubric import assess
 from include.sandbox.settings import JudgeDials
 from include.sandbox.wire import OWN_KEY
@@ -21,6 +24,10 @@ Files = Mapping[str, Mapping[str, bytes]]
 
 CHUNKS = 10
 """How often a job writes into its log how far it is."""
+LOOK_EVERY = 1.0
+"""Seconds after which a job that judges looks whether it is to end."""
+REASONS = 10
+"""Passes without a verdict that the log gives the reasons of."""
 
 
 class JudgeContainer:
@@ -66,12 +73,7 @@ class JudgeContainer:
             recipe, rows = read_recipe(files["recipe"], request), read_rows(files["train"])
             task = recipe["evaluation"]["task"]
             log.write(f"{len(rows)} pairs, each judged in both orders")
-            judged: list[JudgedRow] = []
-            step = -(-len(rows) // CHUNKS)
-            for start in range(0, len(rows), step):
-                go_on(start / len(rows))
-                judged += [self._judged(task, row) for row in rows[start : start + step]]
-                log.write(f"{len(judged)} of {len(rows)} pairs judged")
+            judged = self._judge_all(task, rows, log, go_on)
             packed = archive(
                 recipe["run"]["name"],
                 task,
@@ -79,6 +81,10 @@ class JudgeContainer:
                 details=bool(self._dials.details),
                 seed=self._dials.seed,
             )
+        except ServerError as error:
+            failure = refusal(f"the judge cannot be asked: {error}")
+            log.write(str(failure))
+            raise failure from None
         except ContainerError as error:
             log.write(str(error))
             raise
@@ -98,6 +104,33 @@ class JudgeContainer:
             self._s3().put_object(Bucket=bucket, Key=key, Body=packed)
         except ClientError as error:
             raise ContainerError(f"ClientError: Artifact upload failed: {error}") from None
+
+    def _judge_all(
+        self, task: str, rows: Sequence[Row], log: JobLog, go_on: Callable[[float], object]
+    ) -> list[JudgedRow]:
+        """Judge all pairs, in their order; a job that is to end waits for no answer.
+
+        Raises:
+            ServerError: A real judge cannot be asked.
+        """
+        judged: list[JudgedRow] = []
+        step, told = -(-len(rows) // CHUNKS), 0
+        with ThreadPool(self._judge.at_once) as pool:
+            checked = pool.apply_async(self._judge.check)
+            while not checked.ready():
+                go_on(0.0)
+                checked.wait(LOOK_EVERY)
+            checked.get()
+            results = pool.imap(partial(self._judged, task), rows)
+            for row in _as_they_come(results, lambda: go_on(len(judged) / len(rows))):
+                judged.append(row)
+                if row.judged.reasons and told < REASONS:
+                    told += 1
+                    log.write(f"Pair {len(judged)}: {'; '.join(row.judged.reasons)}")
+                if len(judged) % step == 0 or len(judged) == len(rows):
+                    log.write(f"{len(judged)} of {len(rows)} pairs judged")
+                    go_on(len(judged) / len(rows))
+        return judged
 
     def _judged(self, task: str, row: Row) -> JudgedRow:
         prompt, a, b = (row[field] for field in FIELDS)
@@ -125,6 +158,23 @@ class JudgeContainer:
             for key in keys
             if not key.endswith("/")
         }
+
+
+def _as_they_come(
+    results: IMapIterator[JudgedRow], look: Callable[[], object]
+) -> Iterator[JudgedRow]:
+    """Yield results in order; look up from the work every now and then, also while none comes."""
+    looked = time.monotonic()
+    while True:
+        try:
+            yield results.next(LOOK_EVERY)
+        except StopIteration:
+            return
+        except multiprocessing.TimeoutError:
+            pass
+        if time.monotonic() > looked + LOOK_EVERY:
+            look()
+            looked = time.monotonic()
 
 
 class JobLog:

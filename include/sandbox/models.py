@@ -1,4 +1,4 @@
-"""A model's id and a conversation in, a reply out: recorded, else by a stand-in.
+"""A model's id and a conversation in, a reply out: recorded, a real model's, or a stand-in's.
 
 A stand-in is no language model and does not claim to be one. It writes about the prompt in the
 prompt's own words, more of it and better ordered the more skill its name stands for, so that a
@@ -16,6 +16,7 @@ from typing import Any
 
 from include.sandbox.conversation import Conversation, Reply, rough_tokens
 from include.sandbox.dice import chance
+from include.sandbox.openai_backend import OpenAIServer
 
 SKILLS = (
     (r"opus|gpt-?[45]|nova-premier", 0.95),
@@ -71,25 +72,32 @@ def _own(model: str, responses: dict[str, str]) -> str | None:
 
 
 class Models:
-    """Everything that answers a prompt."""
+    """Everything that answers: recordings, then a server if there is one, else stand-ins."""
 
-    def __init__(self, recordings: Recordings) -> None:
+    def __init__(self, recordings: Recordings, server: OpenAIServer | None = None) -> None:
         self._recordings = recordings
+        self._server = server
 
     def knows(self, model: str) -> bool:
         """Whether a model is one of ours, whatever AWS thinks of its id."""
-        return self._recordings.knows(model)
+        served = self._server is not None and self._server.settings.takes_any(model)
+        return served or self._recordings.knows(model)
 
     def answer(self, model: str, asked: Conversation) -> Reply:
         """Answer the last turn of a conversation.
 
         A recorded response answers a prompt before which nothing was said.
+
+        Raises:
+            ServerError: There is a server, and it has not answered.
         """
         prompt = asked.only_prompt
         recorded = None if prompt is None else self._recordings.response(prompt, model)
         said = asked.system + "".join(turn.text for turn in asked.turns)
         if recorded is not None:
             return Reply(recorded, rough_tokens(said), rough_tokens(recorded))
+        if self._server is not None:
+            return self._server.complete(self._server.settings.name(model), asked)
         topic = "\n".join(turn.text for turn in asked.turns if turn.role == "user")
         words = stand_in(model, topic).split(" ")
         limit = asked.max_tokens or 4096

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from include.sandbox.conversation import Conversation, End, Reply, Turn
 from include.sandbox.errors import AwsError, validation
 from include.sandbox.models import Models
+from include.sandbox.openai_backend import ServerError
 
 Body = dict[str, Any]
 
@@ -24,6 +27,14 @@ OPENAI: dict[End, str] = {"end": "stop", "cut": "length", "filtered": "content_f
 BEDROCK: dict[End, str] = {"end": "end_turn", "cut": "max_tokens", "filtered": "content_filtered"}
 ANTHROPIC: dict[End, str] = {"end": "end_turn", "cut": "max_tokens", "filtered": "refusal"}
 """How each protocol says why a reply ends."""
+ENDPOINT_TIMED_OUT = (
+    "Your invocation timed out while waiting for a response from container primary. Review the "
+    "latency metrics for each container in Amazon CloudWatch, resolve the issue, and try again."
+)
+BEDROCK_TIMED_OUT = (
+    "The request took too long to process. Processing time exceeded the model timeout length."
+)
+MODEL_FAILED = "The request failed due to an error while processing the model"
 
 
 def endpoint_model(container: Body) -> str:
@@ -43,14 +54,11 @@ def invoke_endpoint(models: Models, container: Body, body: Body) -> Any:
             top_p=body.get("top_p"),
             stop=_texts(body.get("stop")),
         )
-        return _chat(model, models.answer(model, asked))
+        with _refused_by(_endpoint_error):
+            return _chat(model, models.answer(model, asked))
     if "inputs" not in body or "vllm" in image:
         needed = "messages" if "vllm" in image else "inputs or messages"
-        raise AwsError(
-            "ModelError",
-            f'Received client error (400) from primary with message "{needed} is required".',
-            424,
-        )
+        raise _endpoint_error(ServerError(f"{needed} is required", 400))
     given = body.get("parameters") or {}
     asked = Conversation(
         (Turn("user", str(body["inputs"])),),
@@ -60,8 +68,44 @@ def invoke_endpoint(models: Models, container: Body, body: Body) -> Any:
         top_p=given.get("top_p"),
         stop=_texts(given.get("stop")),
     )
-    generated = {"generated_text": models.answer(model, asked).text}
+    with _refused_by(_endpoint_error):
+        generated = {"generated_text": models.answer(model, asked).text}
     return generated if "djl" in image or "lmi" in image else [generated]
+
+
+@contextmanager
+def _refused_by(service: Callable[[ServerError], AwsError]) -> Iterator[None]:
+    """Let a service say in its own way that the real model has not answered."""
+    try:
+        yield
+    except ServerError as error:
+        raise service(error) from None
+
+
+def _endpoint_error(error: ServerError) -> AwsError:
+    """Return what SageMaker Runtime says when the container does not answer, or not with 200."""
+    if error.timed_out:
+        status, message = 0, ENDPOINT_TIMED_OUT
+    else:
+        status, message = error.status or 503, error.message
+    who = "client" if 400 <= status < 500 else "server"
+    return AwsError(
+        "ModelError",
+        f'Received {who} error ({status}) from primary with message "{message}".',
+        424,
+    )
+
+
+def _bedrock_error(error: ServerError) -> AwsError:
+    """Return what Bedrock Runtime says when the model does not answer."""
+    if error.timed_out:
+        return AwsError("ModelTimeoutException", BEDROCK_TIMED_OUT, 408)
+    if error.status == 429:
+        return AwsError("ThrottlingException", f"Too many requests: {error.message}", 429)
+    if error.refused:
+        return validation(error.message)
+    status = f" ({error.status})" if error.status else ""
+    return AwsError("ModelErrorException", f"{MODEL_FAILED}{status}: {error.message}", 424)
 
 
 def _chat(model: str, reply: Reply) -> Body:
@@ -99,7 +143,8 @@ def converse(models: Models, model: str, body: Body) -> Body:
         stop=_texts(inference.get("stopSequences")),
     )
     started = time.monotonic()
-    reply = models.answer(model, asked)
+    with _refused_by(_bedrock_error):
+        reply = models.answer(model, asked)
     return {
         "output": {"message": {"role": "assistant", "content": [{"text": reply.text}]}},
         "stopReason": BEDROCK[reply.end],
@@ -128,7 +173,8 @@ def invoke_model(models: Models, model: str, body: Body) -> Body:
         top_p=body.get("top_p"),
         stop=_texts(body.get("stop_sequences")),
     )
-    reply = models.answer(model, asked)
+    with _refused_by(_bedrock_error):
+        reply = models.answer(model, asked)
     return {
         "id": "msg_sandbox",
         "type": "message",

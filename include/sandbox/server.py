@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import unquote
 
@@ -20,6 +23,8 @@ from include.sandbox.errors import AwsError
 from include.sandbox.faults import Chance, Orders
 from include.sandbox.judge import Judge
 from include.sandbox.models import Models, Recordings
+from include.sandbox.openai_backend import OpenAIServer
+from include.sandbox.openai_judge import OpenAIJudge
 from include.sandbox.quotas import Quotas
 from include.sandbox.resources import Caller
 from include.sandbox.s3_store import ACCOUNT, S3Mirror, moto_app
@@ -31,6 +36,8 @@ from include.sandbox.watch import Requests, Watched
 from include.sandbox.wire import Call, error_response, request_id
 
 MOTO_THREADS = 16
+MODEL_THREADS = 128
+"""Requests that wait for real models at the same time; more wait for these."""
 COMPONENT = "x-amzn-sagemaker-inference-component"
 
 
@@ -39,8 +46,11 @@ class Sandbox:
 
     def __init__(self, settings: Settings, url: str) -> None:
         recordings = Recordings(settings.recordings)
-        self.models = Models(recordings)
-        self.jobs = TrainingJobs(settings, Judge(recordings, settings.judge), url)
+        server = OpenAIServer(settings.openai) if settings.openai else None
+        name = settings.openai.judge_model if settings.openai else None
+        real_judge = OpenAIJudge(server, name) if server and name else None
+        self.models, self.threads = Models(recordings, server), ThreadPoolExecutor(MODEL_THREADS)
+        self.jobs = TrainingJobs(settings, Judge(recordings, settings.judge, real_judge), url)
         self.quotas = Quotas(settings.quotas)
         self.sagemaker = SageMaker(settings, self.jobs, self.quotas)
         self.chance = Chance(settings.faults, settings.rate)
@@ -113,7 +123,8 @@ class Sandbox:
         name, component = request.path_params["name"], request.headers.get(COMPONENT)
         container = self.sagemaker.endpoints.container(name, component)
         await self.chance.strike(name)
-        answer = runtimes.invoke_endpoint(self.models, container, _json(await request.body()))
+        body = _json(await request.body())
+        answer = await self.ask(runtimes.invoke_endpoint, container, body)
         headers = {**request_id(), "x-amzn-invoked-production-variant": "AllTraffic"}
         return JSONResponse(answer, headers=headers)
 
@@ -121,15 +132,20 @@ class Sandbox:
         """Bedrock Runtime: Converse."""
         model = _model(request)
         await self.chance.strike(model)
-        body = _json(await request.body())
-        return JSONResponse(runtimes.converse(self.models, model, body), headers=request_id())
+        answer = await self.ask(runtimes.converse, model, _json(await request.body()))
+        return JSONResponse(answer, headers=request_id())
 
     async def invoke_model(self, request: Request) -> Response:
         """Bedrock Runtime: InvokeModel."""
         model = _model(request)
         await self.chance.strike(model)
-        answer = runtimes.invoke_model(self.models, model, _json(await request.body()))
+        answer = await self.ask(runtimes.invoke_model, model, _json(await request.body()))
         return JSONResponse(answer, headers=request_id())
+
+    async def ask(self, answer: Callable[..., Any], about: Any, body: dict[str, Any]) -> Any:
+        """Let a model answer, beside the event loop: a real one may take minutes."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.threads, answer, self.models, about, body)
 
     async def foundation_model(self, request: Request) -> Response:
         """Bedrock: GetFoundationModel."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 
 class SettingsError(Exception):
@@ -63,6 +64,35 @@ class Delays:
 
 
 @dataclass(frozen=True)
+class OpenAI:
+    """SANDBOX_OPENAI_*: a server that speaks OpenAI's protocol, and which of its models to ask."""
+
+    base_url: str
+    api_key: str = field(default="", repr=False)
+    """Secret."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Name on the server, by the id that AWS knows a model by or by the last part of that."""
+    model: str | None = None
+    """Name on the server of every other model; None: its own id."""
+    judge_model: str | None = None
+
+    def name(self, model: str) -> str:
+        """Return what a model is called on the server."""
+        return self._named(model) or self.model or model
+
+    def takes_any(self, model: str) -> bool:
+        """Whether the server is to be asked for a model whatever AWS thinks of its id."""
+        return self._named(model) is not None or self.model is None
+
+    def _named(self, model: str) -> str | None:
+        return self.models.get(model) or self.models.get(model.rsplit("/", 1)[-1])
+
+    def names(self) -> list[str]:
+        """Return every name on the server that was set."""
+        return list(filter(None, [*self.models.values(), self.model, self.judge_model]))
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that can be set."""
 
@@ -75,6 +105,7 @@ class Settings:
     """SANDBOX_RECORDINGS: JSON lines of prompt, responses and preference."""
     quotas: Mapping[str, int] = field(default_factory=dict)
     """SANDBOX_QUOTAS: instances by AWS's name of the quota."""
+    openai: OpenAI | None = None
 
 
 INSTANCE_SIZES = (
@@ -102,7 +133,10 @@ KNOWN = {
     "SANDBOX_RATE": Rate,
     "SANDBOX_DELAYS": Delays,
 }
-OTHERS = ("SANDBOX_RECORDINGS", "SANDBOX_QUOTAS", "SANDBOX_PORT")
+URL, KEY = "SANDBOX_OPENAI_BASE_URL", "SANDBOX_OPENAI_API_KEY"
+MODEL, JUDGE_MODEL = "SANDBOX_OPENAI_MODEL", "SANDBOX_OPENAI_JUDGE_MODEL"
+OPENAI_VARIABLES = (URL, KEY, MODEL, JUDGE_MODEL)
+OTHERS = ("SANDBOX_RECORDINGS", "SANDBOX_QUOTAS", "SANDBOX_PORT", *OPENAI_VARIABLES)
 
 Group = TypeVar("Group")
 
@@ -127,7 +161,58 @@ def read(environ: Mapping[str, str], state: Path) -> Settings:
         delays=_group(Delays, "SANDBOX_DELAYS", environ),
         recordings=Path(recordings) if recordings else None,
         quotas=_quotas(environ.get("SANDBOX_QUOTAS", "")),
+        openai=_openai(environ),
     )
+
+
+def _openai(environ: Mapping[str, str]) -> OpenAI | None:
+    given = {name: value for name in OPENAI_VARIABLES if (value := environ.get(name, "").strip())}
+    if not given:
+        return None
+    if URL not in given:
+        raise SettingsError(f"{next(iter(given))} needs {URL}, the address of the server")
+    key = given.get(KEY, "")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise SettingsError(f"{KEY}: expected a key without spaces, line ends and accents")
+    models, rest = _server_models(given.get(MODEL, ""))
+    return OpenAI(_base_url(given[URL]), key, models, rest, given.get(JUDGE_MODEL))
+
+
+def _base_url(text: str) -> str:
+    try:
+        url = urlsplit(text)
+        _ = url.port  # refuses one that is no number
+    except ValueError as error:
+        raise SettingsError(f"{URL}: {error}") from None
+    if url.username or url.password or url.query or url.fragment:
+        raise SettingsError(f"{URL}: expected an address only; a key belongs in {KEY}")
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise SettingsError(f"{URL}={text}: expected an address like http://localhost:11434/v1")
+    return text.rstrip("/")
+
+
+def _server_models(text: str) -> tuple[dict[str, str], str | None]:
+    """Read `id=name,id=name,name`: the last of these is for all other ids."""
+    models: dict[str, str] = {}
+    rest: str | None = None
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        model, equals, name = (piece.strip() for piece in part.partition("="))
+        if not model or (equals and not name):
+            raise SettingsError(
+                f"{MODEL}: {part!r}: expected a model's id = its name on the server"
+            )
+        if not equals and rest is not None:
+            raise SettingsError(
+                f"{MODEL}: {rest} and {model} cannot both be every other model; "
+                "expected an id and = before one of them"
+            )
+        if model in models:
+            raise SettingsError(f"{MODEL}: {model} is there twice")
+        if equals:
+            models[model] = name
+        else:
+            rest = model
+    return models, rest
 
 
 def _quotas(text: str) -> dict[str, int]:
