@@ -1,0 +1,331 @@
+"""A file or S3 object in, its rows out, one after the other: jsonl, json, csv, parquet, also .gz.
+
+Memory does not grow with the file, except for one JSON list, which has to be read whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import shutil
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import cached_property, partial
+from itertools import islice
+from pathlib import Path
+from tempfile import NamedTemporaryFile, TemporaryFile
+from typing import IO, TYPE_CHECKING, Any
+
+from include.errors import DatasetError
+from include.storage import split_uri
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
+ROOT = Path(__file__).resolve().parent.parent
+SHOWN = 5
+"""Faulty rows that an error names; the rest are counted."""
+PEEKED = 1000
+"""Rows that say which columns there are."""
+BATCH = 200
+"""Rows of a parquet file in memory at once."""
+BUFFER = 64 * 1024
+"""Bytes of a parquet column that are read at once, where a page is not larger."""
+
+Row = Mapping[str, Any]
+
+
+class Rows:
+    """Rows that can be passed over more than once, from the start each time."""
+
+    def __init__(self, name: str, read: Callable[[], Iterator[Row]]) -> None:
+        self.name = name
+        self._read = read
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield every row.
+
+        Raises:
+            DatasetError: Naming file and line.
+        """
+        return self._read()
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The columns of the first rows, sorted.
+
+        Raises:
+            DatasetError: There are no rows.
+        """
+        found = [set(row) for row in islice(self, PEEKED)]
+        if not found:
+            raise DatasetError(f"{self.name} holds no rows")
+        return sorted(set().union(*found))
+
+    def check_columns(self, wanted: Iterable[tuple[str, str]]) -> None:
+        """Refuse columns that no row has, with the nearest that there is.
+
+        Args:
+            wanted: Pairs of a config key and the column that it names; a dot reaches into one.
+
+        Raises:
+            DatasetError: Naming every such key, and the columns.
+        """
+        there, problems = self.columns, []
+        for key, column in wanted:
+            if column not in there and column.split(".")[0] not in there:
+                close = get_close_matches(column, there, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                problems.append(f"{key}: {self.name} has no column {column!r}{hint}")
+        if problems:
+            raise DatasetError("\n".join([*problems, f"its columns are {', '.join(there)}"]))
+
+
+class Problems:
+    """What is wrong with the rows of one file: the first few in words, the rest as a number."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.count = 0
+        self._first: list[str] = []
+
+    def add(self, number: int, problem: object) -> None:
+        """Note what is wrong with row `number`, counted from 1."""
+        self.count += 1
+        if self.count <= SHOWN:
+            self._first.append(f"  row {number}: {problem}")
+
+    def refuse(self) -> None:
+        """Raise if there was any.
+
+        Raises:
+            DatasetError: With the first few.
+        """
+        if self.count:
+            more = f"\n  and {self.count - SHOWN} more" if self.count > SHOWN else ""
+            listed = "\n".join(self._first)
+            raise DatasetError(f"{self.name} has rows that cannot be used:\n{listed}{more}")
+
+
+def value(row: Row, column: str) -> Any:
+    """Return a row's value; a dot in the column's name reaches into a nested one."""
+    if column in row:
+        return row[column]
+    found: Any = row
+    for part in column.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def as_text(found: Any) -> str:
+    """Return a value as text: texts as they are, all else as JSON."""
+    return found if isinstance(found, str) else json.dumps(found, default=str)
+
+
+def text(row: Row, column: str) -> str:
+    """Return a row's value as text.
+
+    Raises:
+        ValueError: It is null or absent.
+    """
+    found = value(row, column)
+    if found is None:
+        raise ValueError(f"{column} is empty (null)")
+    return as_text(found)
+
+
+def is_file(source: str) -> bool:
+    """Say whether a source is meant as a file: on S3, there, or named like one."""
+    named = source.removesuffix(".gz").endswith(FORMATS)
+    return named or source.startswith("s3://") or _find(source) is not None
+
+
+@contextmanager
+def open_rows(source: str, s3: BaseClient | None = None, *, key: str) -> Iterator[Rows]:
+    """Open a file of rows.
+
+    Args:
+        source: A path, from where one is or from the project's root; or an `s3://` URI, which is
+            copied to disk first.
+        s3: For `s3://` sources.
+        key: The config key that names the source, for messages.
+
+    Yields:
+        Its rows, which can be read until the context ends. Values are what the file says: texts
+        keep every character, and all that a CSV file holds is text.
+
+    Raises:
+        DatasetError: There is no such file, or it is of another format.
+    """
+    read = _reader(source)
+    with local_file(source, s3, key=key) as path:
+        yield Rows(source, partial(_read, source, path, read))
+
+
+@contextmanager
+def local_file(source: str, s3: BaseClient | None = None, *, key: str) -> Iterator[Path]:
+    """Give a source as a file on disk: its own, or a copy of an S3 object (S3: GetObject).
+
+    Raises:
+        DatasetError: There is no such file, or it cannot be had.
+    """
+    if source.startswith("s3://"):
+        with NamedTemporaryFile() as copy:
+            _copy(source, s3, copy)
+            copy.flush()
+            yield Path(copy.name)
+        return
+    path = _find(source)
+    if path is None:
+        raise DatasetError(
+            f"{key}: there is no file {source}, neither in {Path.cwd()} nor in {ROOT}"
+        )
+    yield path
+
+
+def _find(source: str) -> Path | None:
+    return next((path for path in (Path(source), ROOT / source) if path.is_file()), None)
+
+
+def _copy(uri: str, s3: BaseClient | None, file: IO[bytes]) -> None:
+    from boto3.exceptions import Boto3Error
+    from boto3.s3.transfer import TransferConfig
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    if s3 is None:
+        raise DatasetError(f"{uri}: no S3 client to read it with")
+    bucket, name = split_uri(uri)
+    # Threads would hold many parts of a large object in memory.
+    one_by_one = TransferConfig(use_threads=False)
+    try:
+        s3.download_fileobj(bucket, name, file, Config=one_by_one)
+    except (Boto3Error, BotoCoreError, ClientError) as error:
+        raise DatasetError(f"{uri} cannot be read: {error}") from None
+
+
+Read = Callable[[str, io.BufferedIOBase], Iterator[Row]]
+"""Takes a file's name for messages and the open file, without its gzip."""
+
+
+def _reader(name: str) -> Read:
+    for ending, read in READERS.items():
+        if name.removesuffix(".gz").endswith(ending):
+            return read
+    raise DatasetError(f"{name}: expected a file ending in {', '.join(FORMATS)}, or in .gz")
+
+
+def _read(name: str, path: Path, read: Read) -> Iterator[Row]:
+    try:
+        with gzip.open(path) if name.endswith(".gz") else path.open("rb") as file:
+            yield from read(name, file)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DatasetError(f"{name} cannot be read: {error}") from None
+
+
+def _lines(name: str, file: io.BufferedIOBase) -> Iterator[str]:
+    """Yield lines with their ends; only a line feed ends one."""
+    for number, line in enumerate(file, 1):
+        try:
+            decoded = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DatasetError(f"{name}:{number} cannot be read: not UTF-8: {error}") from None
+        yield decoded
+
+
+def _from_json(name: str, file: io.BufferedIOBase) -> Iterator[Row]:
+    """Read JSON lines, or one JSON list of objects; texts stay exactly what they are.
+
+    The standard library, not pyarrow: that guesses dates from texts and stops at mixed columns.
+    """
+    lines = enumerate(_lines(name, file), 1)
+    is_first = True
+    for number, line in lines:
+        if not line.strip():
+            continue
+        if is_first and line.lstrip().startswith("["):
+            whole = line + "".join(rest for _, rest in lines)
+            for place, item in enumerate(_loads(name, whole, number), 1):
+                yield _object(f"{name}: item {place}", item)
+            return
+        is_first = False
+        yield _object(f"{name}:{number}", _loads(name, line.rstrip(), number))
+
+
+def _loads(name: str, content: str, line: int) -> Any:
+    try:
+        return json.loads(content)
+    except json.JSONDecodeError as error:
+        place = f"{name}:{line + error.lineno - 1}"
+        raise DatasetError(f"{place}: not JSON: {error.msg} at column {error.colno}") from None
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{name}:{line}: not JSON: {error}") from None
+
+
+def _object(place: str, item: Any) -> Row:
+    if not isinstance(item, dict):
+        raise DatasetError(f"{place}: expected an object, found {type(item).__name__}")
+    return item
+
+
+def _from_csv(name: str, file: io.BufferedIOBase) -> Iterator[Row]:
+    """Read columns as text: an id 007 stays one.
+
+    The standard library, not pyarrow: rows may be of any size, and errors name the line.
+    """
+    csv.field_size_limit(sys.maxsize)  # of the process; there is no other way to lift it
+    # Cells may hold line ends, and a lone carriage return may end a row.
+    lines = (part for line in _lines(name, file) for part in io.StringIO(line, newline=""))
+    table = csv.reader(lines, strict=True)
+    try:
+        header = next((cells for cells in table if cells), None)
+        if header is None:
+            raise DatasetError(f"{name} cannot be read: expected a header, found nothing")
+        twice = sorted({column for column in header if header.count(column) > 1})
+        if twice:
+            raise DatasetError(
+                f"{name}:{table.line_num}: column {twice[0]!r} is there more than once"
+            )
+        for cells in table:
+            if not cells:  # a blank line
+                continue
+            if len(cells) != len(header):
+                raise DatasetError(
+                    f"{name}:{table.line_num}: expected {len(header)} cells as in the header, "
+                    f"found {len(cells)}"
+                )
+            yield dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise DatasetError(f"{name}:{table.line_num}: not CSV: {error}") from None
+
+
+def _from_parquet(name: str, file: io.BufferedIOBase) -> Iterator[Row]:
+    import pyarrow
+    from pyarrow import parquet
+
+    with TemporaryFile() as plain:
+        if name.endswith(".gz"):  # its index is at the end
+            shutil.copyfileobj(file, plain)
+        content = plain if name.endswith(".gz") else file
+        try:
+            with parquet.ParquetFile(content, buffer_size=BUFFER, pre_buffer=False) as table:
+                for batch in table.iter_batches(BATCH, use_threads=False):
+                    yield from batch.to_pylist()
+                    # Or the pool keeps what it held: half as much again for 60,000 rows.
+                    pyarrow.default_memory_pool().release_unused()
+        except pyarrow.ArrowException as error:
+            raise DatasetError(f"{name} cannot be read: {error}") from None
+
+
+READERS: dict[str, Read] = {
+    ".jsonl": _from_json,
+    ".ndjson": _from_json,
+    ".json": _from_json,
+    ".csv": _from_csv,
+    ".parquet": _from_parquet,
+}
+FORMATS = tuple(READERS)
