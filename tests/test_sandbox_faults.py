@@ -75,6 +75,19 @@ def test_a_fault_may_be_meant_for_one_resource(faulty: Sandbox) -> None:
     refused(describe, "ThrottlingException", ModelName=mine)
 
 
+@pytest.mark.parametrize(
+    ("service", "operation"),
+    [("sagemaker", "ListModels"), ("bedrock-runtime", "Converse"), ("s3", "PutObject")],
+)
+def test_a_fault_may_say_when_to_try_again(faulty: Sandbox, service: str, operation: str) -> None:
+    for after in (3, 0):
+        order(faulty, operation=operation, **{**THROTTLED, "status": 429}, retry_after=after)
+        with pytest.raises(ClientError) as caught:
+            call(faulty, service, operation)
+        headers = caught.value.response["ResponseMetadata"]["HTTPHeaders"]
+        assert headers.get("retry-after") == ("3" if after else None)
+
+
 def call(sandbox: Sandbox, service: str, operation: str) -> None:
     """Make one harmless call."""
     client = sandbox.client(service)
@@ -91,6 +104,8 @@ def call(sandbox: Sandbox, service: str, operation: str) -> None:
             modelId="us.anthropic.claude-sonnet-4-6",
             messages=[{"role": "user", "content": content}],
         )
+    elif operation == "ListModels":
+        client.list_models()
     elif operation == "GetRole":
         client.get_role(RoleName="nova-judge-execution")
     elif operation == "GetCallerIdentity":

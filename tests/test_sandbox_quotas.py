@@ -18,21 +18,25 @@ from sandbox_work import (
 )
 
 JOBS, ENDPOINTS = "ml.g5.12xlarge for training job usage", "ml.g5.2xlarge for endpoint usage"
+RECORDS = "Minimum number of records per batch inference job for Nova Micro V1"
 
 
 @pytest.fixture(scope="module")
 def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     settings = {
-        "sandbox_quotas": f"{JOBS}=1, {ENDPOINTS}=1, ml.p5.48xlarge for training job usage=0",
+        "sandbox_quotas": f"{JOBS}=1, {ENDPOINTS}=1, ml.p5.48xlarge for training job usage=0,"
+        f"{RECORDS}=3",
         "sandbox_delays": "endpoint=0,delete=0,job=3",
     }
     with running_sandbox(tmp_path_factory.mktemp("tight"), **settings) as running:
         yield running
 
 
-def quotas(sandbox: Sandbox, operation: str = "list_service_quotas") -> dict[str, dict[str, Any]]:
+def quotas(
+    sandbox: Sandbox, operation: str = "list_service_quotas", service: str = "sagemaker"
+) -> dict[str, dict[str, Any]]:
     pages = sandbox.client("service-quotas").get_paginator(operation)
-    found = pages.paginate(ServiceCode="sagemaker", PaginationConfig={"PageSize": 10})
+    found = pages.paginate(ServiceCode=service, PaginationConfig={"PageSize": 10})
     return {quota["QuotaName"]: quota for page in found for quota in page["Quotas"]}
 
 
@@ -46,6 +50,17 @@ def test_quotas_are_listed_page_by_page_under_awss_names(tight: Sandbox) -> None
         ServiceCode="sagemaker", QuotaCode=applied[ENDPOINTS]["QuotaCode"]
     )
     assert one["Quota"] == applied[ENDPOINTS]
+
+
+def test_bedrocks_quotas_say_how_many_records_a_batch_job_needs(tight: Sandbox) -> None:
+    applied = quotas(tight, service="bedrock")
+    assert applied[RECORDS]["Value"] == 3
+    assert quotas(tight, "list_aws_default_service_quotas", "bedrock")[RECORDS]["Value"] == 100
+    assert {quota["ServiceCode"] for quota in applied.values()} == {"bedrock"}
+    assert not applied.keys() & quotas(tight).keys()
+    get, code = tight.client("service-quotas").get_service_quota, applied[RECORDS]["QuotaCode"]
+    assert get(ServiceCode="bedrock", QuotaCode=code)["Quota"]["Value"] == 3
+    refused(get, "NoSuchResourceException", ServiceCode="sagemaker", QuotaCode=code)
 
 
 def test_an_unknown_quota_is_none(tight: Sandbox) -> None:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-import time
 from collections import Counter
-
-from include.sandbox.settings import Rate
 
 
 def chance(*parts: object) -> float:
@@ -35,25 +32,3 @@ class Counted:
         with self._lock:
             self._asked[parts] += 1
             return chance(*parts, self._asked[parts])
-
-
-class TokenBuckets:
-    """One token bucket for each model."""
-
-    def __init__(self, rate: Rate) -> None:
-        self._rate = rate
-        self._size = max(rate.burst, 1.0)
-        self._levels: dict[str, tuple[float, float]] = {}
-        self._lock = threading.Lock()
-
-    def take(self, model: str) -> bool:
-        """Whether the model may be asked now."""
-        if not self._rate.requests_per_second:
-            return True
-        now = time.monotonic()
-        with self._lock:
-            level, then = self._levels.get(model, (self._size, now))
-            level = min(self._size, level + (now - then) * self._rate.requests_per_second)
-            granted = level >= 1
-            self._levels[model] = (level - granted, now)
-        return granted

@@ -6,11 +6,12 @@ from __future__ import annotations
 class AwsError(Exception):
     """An error that AWS answers with."""
 
-    def __init__(self, code: str, message: str, status: int = 400) -> None:
+    def __init__(self, code: str, message: str, status: int = 400, retry_after: int = 0) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.status = status
+        self.headers = {"Retry-After": str(retry_after)} if retry_after else {}
 
 
 def validation(message: str) -> AwsError:

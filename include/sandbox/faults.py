@@ -4,46 +4,78 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from typing import Any
 
-from include.sandbox.dice import Counted, TokenBuckets
+from include.sandbox.dice import Counted
 from include.sandbox.errors import AwsError, validation
-from include.sandbox.settings import Faults, Rate
+from include.sandbox.rates import Limit, Rates
+from include.sandbox.settings import Faults
 from include.sandbox.wire import Call
 
 LONGEST_TIMEOUT = 120
 
 
+TOO_MANY = "Too many {}, please wait before trying again."
+"""Of requests or of tokens: as Bedrock says it."""
+
+
+@dataclass
+class Spent:
+    """What a request has used; its handler writes it down."""
+
+    tokens: float = 0.0
+
+
 class Chance:
     """Makes requests to models slow, throttled, failing or never answered."""
 
-    def __init__(self, faults: Faults, rate: Rate) -> None:
-        self._faults = faults
-        self._buckets = TokenBuckets(rate)
+    def __init__(self, faults: Faults, rates: Rates) -> None:
+        self._faults, self._rates = faults, rates
         self._dice = Counted()
 
-    async def strike(self, model: str) -> None:
-        """Let one request to a model go wrong, or not.
+    @asynccontextmanager
+    async def request(self, model: str, tokens: float = 0.0) -> AsyncIterator[Spent]:
+        """Let one request to a model through, or let it go wrong.
+
+        A bucket that is empty says so at once; all else takes the time that answers take.
+
+        Args:
+            model: Id of a model, or name of an endpoint.
+            tokens: What the request reserves; what it did not spend goes back when it is over.
 
         Raises:
             AwsError: The request is throttled or fails.
         """
+        limit = self._rates.start(model, tokens)
+        if limit:
+            raise self._throttled(limit)
+        spent = Spent()
+        try:
+            await self._strike(model)
+            yield spent
+        finally:
+            self._rates.end(model, tokens, spent.tokens)
+
+    async def _strike(self, model: str) -> None:
         faults = self._faults
         if faults.latency_ms:
             await asyncio.sleep(faults.latency_ms / 1000)
-        throttled = AwsError("ThrottlingException", "Too many requests, please wait.", 429)
-        if not self._buckets.take(model):
-            raise throttled
         roll = self._dice.chance("request", model, faults.seed)
         if roll < faults.throttle:
-            raise throttled
+            raise self._throttled("requests")
         if roll < faults.throttle + faults.error:
             raise AwsError("ServiceUnavailableException", "Service unavailable", 503)
         if roll < faults.throttle + faults.error + faults.timeout:
             await asyncio.sleep(LONGEST_TIMEOUT)
+
+    def _throttled(self, limit: Limit) -> AwsError:
+        after = self._faults.retry_after
+        return AwsError("ThrottlingException", TOO_MANY.format(limit), 429, after)
 
 
 @dataclass
@@ -62,6 +94,8 @@ class Fault:
     """AWS's error code; None lets the request through."""
     status: int = 400
     message: str = "This error was asked for."
+    retry_after: int = 0
+    """Seconds that the error's Retry-After names; 0: no such header."""
     latency_ms: float = 0
     carried_out: bool = False
     """Whether the operation is carried out before its answer is lost to the error."""
@@ -72,7 +106,9 @@ class Fault:
 
     def error(self) -> AwsError | None:
         """Return what the client gets to see, if it is an error."""
-        return AwsError(self.code, self.message, self.status) if self.code else None
+        if self.code is None:
+            return None
+        return AwsError(self.code, self.message, self.status, self.retry_after)
 
     def strikes(self, call: Call) -> bool:
         """Whether the fault is meant for this call."""

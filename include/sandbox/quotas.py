@@ -1,4 +1,4 @@
-"""Service Quotas for SageMaker: how many instances of each type jobs and endpoints may use."""
+"""Service Quotas: instances of SageMaker's jobs and endpoints, records of Bedrock's batch jobs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Any
 from include.sandbox.errors import AwsError
 from include.sandbox.listing import cut
 from include.sandbox.s3_store import ACCOUNT
-from include.sandbox.settings import QUOTAS
+from include.sandbox.settings import BATCH_MINIMUM, BATCH_MODELS, QUOTAS, RECORDS
 from include.sandbox.shapes import check
 
 Request = dict[str, Any]
+
+SERVICES = {"sagemaker": "Amazon SageMaker", "bedrock": "Amazon Bedrock"}
+"""Service codes that are ours to answer, and AWS's names of the services."""
 
 
 class Quotas:
@@ -41,8 +44,13 @@ class Quotas:
             "is not available, contact AWS support to request an increase for this quota.",
         )
 
+    def batch_minimum(self, model: str) -> int:
+        """Return how many records a batch job of a model needs; AWS's default for unknown ones."""
+        known = next((name for part, name in BATCH_MODELS.items() if part in model), None)
+        return self._values[f"{BATCH_MINIMUM}{known}"] if known else RECORDS
+
     def answer(self, operation: str, request: Request, region: str) -> Request:
-        """Answer one operation for the service code `sagemaker`.
+        """Answer one operation for one of our service codes.
 
         Raises:
             AwsError: What AWS refuses.
@@ -60,17 +68,20 @@ class Quotas:
         return handlers[operation](request, region)
 
     def _list(self, request: Request, region: str) -> Request:
-        listed = [_quota(name, value, region) for name, value in self._values.items()]
         wanted = request.get("QuotaCode")
+        listed = self._of_service(request, region)
         found = [quota for quota in listed if wanted in (None, quota["QuotaCode"])]
         return cut(request, "Quotas", found, page_size=100)
+
+    def _of_service(self, request: Request, region: str) -> list[Request]:
+        every = [_quota(name, value, region) for name, value in self._values.items()]
+        return [quota for quota in every if quota["ServiceCode"] == request["ServiceCode"]]
 
     def _list_defaults(self, request: Request, region: str) -> Request:
         return Quotas({})._list(request, region)
 
     def _get(self, request: Request, region: str) -> Request:
-        for name, value in self._values.items():
-            quota = _quota(name, value, region)
+        for quota in self._of_service(request, region):
             if quota["QuotaCode"] == request["QuotaCode"]:
                 return {"Quota": quota}
         raise AwsError(
@@ -103,10 +114,11 @@ class Quotas:
 
 def _quota(name: str, value: int, region: str) -> Request:
     code = f"L-{hashlib.sha256(name.encode()).hexdigest()[:8].upper()}"
+    service = "bedrock" if name.startswith(BATCH_MINIMUM) else "sagemaker"
     return {
-        "ServiceCode": "sagemaker",
-        "ServiceName": "Amazon SageMaker",
-        "QuotaArn": f"arn:aws:servicequotas:{region}:{ACCOUNT}:sagemaker/{code}",
+        "ServiceCode": service,
+        "ServiceName": SERVICES[service],
+        "QuotaArn": f"arn:aws:servicequotas:{region}:{ACCOUNT}:{service}/{code}",
         "QuotaCode": code,
         "QuotaName": name,
         "Value": float(value),

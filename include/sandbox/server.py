@@ -25,7 +25,8 @@ from include.sandbox.judge import Judge
 from include.sandbox.models import Models, Recordings
 from include.sandbox.openai_backend import OpenAIServer
 from include.sandbox.openai_judge import OpenAIJudge
-from include.sandbox.quotas import Quotas
+from include.sandbox.quotas import SERVICES, Quotas
+from include.sandbox.rates import Rates
 from include.sandbox.resources import Caller
 from include.sandbox.s3_store import ACCOUNT, S3Mirror, moto_app
 from include.sandbox.sagemaker import SageMaker
@@ -49,11 +50,13 @@ class Sandbox:
         server = OpenAIServer(settings.openai) if settings.openai else None
         name = settings.openai.judge_model if settings.openai else None
         real_judge = OpenAIJudge(server, name) if server and name else None
-        self.models, self.threads = Models(recordings, server), ThreadPoolExecutor(MODEL_THREADS)
+        self.models = Models(recordings, server)
+        self.threads = ThreadPoolExecutor(MODEL_THREADS) if server else None
         self.jobs = TrainingJobs(settings, Judge(recordings, settings.judge, real_judge), url)
         self.quotas = Quotas(settings.quotas)
         self.sagemaker = SageMaker(settings, self.jobs, self.quotas)
-        self.chance = Chance(settings.faults, settings.rate)
+        self.rates = Rates(settings.rate)
+        self.chance = Chance(settings.faults, self.rates)
         self.orders, self.requests = Orders(), Requests()
         self.mirror = S3Mirror(settings.state / "s3")
         self.moto = WSGIMiddleware(self.mirror.wrap(moto_app()), workers=MOTO_THREADS)
@@ -64,6 +67,7 @@ class Sandbox:
             routes=[
                 Route("/sandbox/health", self.health),
                 Route("/sandbox/faults", self.faults, methods=["GET", "POST", "DELETE"]),
+                Route("/sandbox/rate", self.rate, methods=["GET", "DELETE"]),
                 Route("/sandbox/requests", self.kept_requests, methods=["GET", "DELETE"]),
                 Route("/endpoints/{name}/invocations", self.invoke_endpoint, methods=["POST"]),
                 Route("/model/{model:path}/converse", self.converse, methods=["POST"]),
@@ -87,6 +91,12 @@ class Sandbox:
             self.orders.clear()
         return JSONResponse({"faults": self.orders.all()})
 
+    async def rate(self, request: Request) -> Response:
+        """Tell what was granted and throttled; or begin to count anew."""
+        if request.method == "DELETE":
+            self.rates.reset()
+        return JSONResponse({"models": self.rates.report()})
+
     async def kept_requests(self, request: Request) -> Response:
         """Tell or forget the last requests."""
         if request.method == "DELETE":
@@ -97,7 +107,7 @@ class Sandbox:
         """Answer what moto only pretends to, and leave every other request to it."""
         request, call = Request(scope, receive, send), _call(scope)
         target = request.headers.get("x-amz-target", "")
-        ours = (call.body or {}).get("ServiceCode") == "sagemaker"
+        ours = (call.body or {}).get("ServiceCode") in SERVICES
         try:
             if target.startswith("SageMaker."):
                 caller = Caller(call.region, scope.get("failure_reason"))
@@ -122,28 +132,32 @@ class Sandbox:
         """SageMaker Runtime: InvokeEndpoint."""
         name, component = request.path_params["name"], request.headers.get(COMPONENT)
         container = self.sagemaker.endpoints.container(name, component)
-        await self.chance.strike(name)
-        body = _json(await request.body())
-        answer = await self.ask(runtimes.invoke_endpoint, container, body)
+        body = _body(request)
+        async with self.chance.request(name):
+            answer = await self.ask(runtimes.invoke_endpoint, container, body)
         headers = {**request_id(), "x-amzn-invoked-production-variant": "AllTraffic"}
         return JSONResponse(answer, headers=headers)
 
     async def converse(self, request: Request) -> Response:
         """Bedrock Runtime: Converse."""
-        model = _model(request)
-        await self.chance.strike(model)
-        answer = await self.ask(runtimes.converse, model, _json(await request.body()))
-        return JSONResponse(answer, headers=request_id())
+        return await self.bedrock(request, runtimes.converse)
 
     async def invoke_model(self, request: Request) -> Response:
         """Bedrock Runtime: InvokeModel."""
-        model = _model(request)
-        await self.chance.strike(model)
-        answer = await self.ask(runtimes.invoke_model, model, _json(await request.body()))
+        return await self.bedrock(request, runtimes.invoke_model)
+
+    async def bedrock(self, request: Request, answer_with: Callable[..., Any]) -> Response:
+        """Let a model of Bedrock answer, and settle what that took of its tokens."""
+        model, body = _model(request), _body(request)
+        async with self.chance.request(model, self.rates.reservation(body)) as spent:
+            answer = await self.ask(answer_with, model, body)
+            spent.tokens = self.rates.usage(answer)
         return JSONResponse(answer, headers=request_id())
 
     async def ask(self, answer: Callable[..., Any], about: Any, body: dict[str, Any]) -> Any:
-        """Let a model answer, beside the event loop: a real one may take minutes."""
+        """Let a model answer; a real one may take minutes, and does it beside the event loop."""
+        if self.threads is None:
+            return answer(self.models, about, body)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.threads, answer, self.models, about, body)
 
@@ -168,6 +182,14 @@ def _call(scope: Scope) -> Call:
 def _model(request: Request) -> str:
     """Return the model id; clients may send its ARN."""
     return unquote(request.path_params["model"]).rsplit("/", 1)[-1]
+
+
+def _body(request: Request) -> dict[str, Any]:
+    """Return the JSON that was read when the call was identified."""
+    body = _call(request.scope).body
+    if body is None:
+        raise AwsError("SerializationException", "the request is not a JSON object")
+    return body
 
 
 def _json(body: bytes) -> dict[str, Any]:

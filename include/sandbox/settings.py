@@ -40,16 +40,22 @@ class Faults:
     capacity: float = 0.0
     """Share of endpoints and of judge jobs that AWS has no instance for."""
     job_failure: float = 0.0
-    """Share of judge jobs that fail."""
+    """Share of judge jobs and of batch jobs that fail."""
+    retry_after: int = 0
+    """Seconds that a throttled answer's Retry-After names; 0: no such header."""
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Rate:
-    """SANDBOX_RATE: a token bucket for each model; 0 is no limit."""
+    """SANDBOX_RATE: token buckets for each model; 0 is no limit."""
 
     requests_per_second: float = 0.0
     burst: float = 0.0
+    tokens_per_minute: float = 0.0
+    """Bedrock's: a request reserves its input and maxTokens, and gives back what it did not use."""
+    output_token_weight: float = 1.0
+    """How many tokens one token of the output counts when the request is over."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ class Settings:
     recordings: Path | None = None
     """SANDBOX_RECORDINGS: JSON lines of prompt, responses and preference."""
     quotas: Mapping[str, int] = field(default_factory=dict)
-    """SANDBOX_QUOTAS: instances by AWS's name of the quota."""
+    """SANDBOX_QUOTAS: instances and records by AWS's name of the quota."""
     openai: OpenAI | None = None
 
 
@@ -120,11 +126,38 @@ INSTANCE_TYPES = (
 """Instance types with a quota; the sandbox does not count others."""
 GRANTED = 8
 """Instances of each type; AWS grants most accounts none."""
+BATCH_MODELS = {
+    "claude-3-haiku-": "Claude 3 Haiku",
+    "claude-3-5-haiku-": "Claude 3.5 Haiku",
+    "claude-3-5-sonnet-20240620": "Claude 3.5 Sonnet",
+    "claude-3-5-sonnet-20241022": "Claude 3.5 Sonnet v2",
+    "claude-sonnet-4-5": "Claude Sonnet 4.5",
+    "claude-sonnet-4-6": "Claude Sonnet 4.6",
+    "claude-haiku-4-5": "Claude Haiku 4.5",
+    "nova-micro-v1": "Nova Micro V1",
+    "nova-lite-v1": "Nova Lite V1",
+    "nova-pro-v1": "Nova Pro V1",
+    "llama3-1-8b-instruct": "Llama 3.1 8B Instruct",
+    "llama3-1-70b-instruct": "Llama 3.1 70B Instruct",
+    "llama3-3-70b-instruct": "Llama 3.3 70B Instruct",
+    "mistral-large-2407": "Mistral Large 2 (24.07)",
+    "mistral-small-2402": "Mistral Small",
+    "gpt-oss-20b": "OpenAI GPT OSS 20b",
+    "gpt-oss-120b": "OpenAI GPT OSS 120b",
+    "qwen3-32b": "Qwen3 32B",
+    "qwen3-235b": "Qwen3 235B",
+    "deepseek.v3": "DeepSeek v3",
+}
+"""Parts of the ids of models that batch jobs may ask, and what quotas call the model."""
+BATCH_MINIMUM = "Minimum number of records per batch inference job for "
+RECORDS = 100
+"""The least records of a batch job."""
 QUOTAS = {
     f"{instance_type} for {usage} usage": GRANTED
     for usage in ("training job", "endpoint")
     for instance_type in INSTANCE_TYPES
 }
+QUOTAS |= {f"{BATCH_MINIMUM}{model}": RECORDS for model in BATCH_MODELS.values()}
 """AWS's names of the quotas, and their defaults here."""
 
 KNOWN = {
@@ -224,7 +257,8 @@ def _quotas(text: str) -> dict[str, int]:
                 f"SANDBOX_QUOTAS: {name!r} is not a quota{_nearest(name, list(QUOTAS))}"
             )
         if not value.isdecimal():
-            raise SettingsError(f"SANDBOX_QUOTAS: {name}={value}: expected a number of instances")
+            what = "records" if name.startswith(BATCH_MINIMUM) else "instances"
+            raise SettingsError(f"SANDBOX_QUOTAS: {name}={value}: expected a number of {what}")
         changed[name] = int(value)
     return changed
 

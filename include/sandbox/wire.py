@@ -139,22 +139,22 @@ def error_response(call: Call | None, error: AwsError) -> Response:
     code, message = escape(error.code), escape(error.message)
     if call and call.service == "s3":
         xml = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
-        return _xml(xml, error.status)
+        return _xml(xml, error)
     if call and call.body and "Action" in call.body:
         kind = "Sender" if error.status < 500 else "Receiver"
         inner = f"<Type>{kind}</Type><Code>{code}</Code><Message>{message}</Message>"
-        return _xml(f"<ErrorResponse><Error>{inner}</Error></ErrorResponse>", error.status)
+        return _xml(f"<ErrorResponse><Error>{inner}</Error></ErrorResponse>", error)
     return JSONResponse(
         {"__type": error.code, "message": error.message, "Message": error.message},
         status_code=error.status,
-        headers={**request_id(), "x-amzn-errortype": error.code},
+        headers={**request_id(), **error.headers, "x-amzn-errortype": error.code},
     )
 
 
-def _xml(body: str, status: int) -> Response:
+def _xml(body: str, error: AwsError) -> Response:
     return Response(
         f'<?xml version="1.0" encoding="UTF-8"?>\n{body}',
-        status_code=status,
+        status_code=error.status,
         media_type="text/xml",
-        headers=request_id(),
+        headers={**request_id(), **error.headers},
     )
