@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 300.0
 """A model on a laptop may think for minutes; the client has its own limit."""
-CONNECTIONS = 128
+CONNECTIONS = 256
+"""Kept open at most: for all models and judge jobs together."""
 LONGEST_MESSAGE = 500
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 ENDS: dict[str, End] = {"length": "cut", "content_filter": "filtered"}

@@ -13,8 +13,8 @@ from include.sandbox.conversation import Conversation, Turn
 from include.sandbox.openai_backend import OpenAIServer, ServerError
 
 VERDICT = re.compile(r"\[\[\s*(A>B|B>A|A=B)\s*\]\]")
-THOUGHTS = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
-"""Reasoning that a server leaves in the reply."""
+THOUGHTS = re.compile(r"\s*<think>.*?(</think>|$)", re.DOTALL)
+"""Reasoning that a server leaves in the reply; without its end, the reply was cut in it."""
 MAX_TOKENS = 4096
 """Enough for a model that reasons; the verdict itself needs five."""
 ATTEMPTS = 5
@@ -125,9 +125,10 @@ def verdict(reply: str) -> str:
     Raises:
         NoVerdict: There is none, or there are several.
     """
-    said = THOUGHTS.sub("", reply, count=1) if reply.lstrip().startswith("<think>") else reply
+    thoughts = THOUGHTS.match(reply)
+    said = reply[thoughts.end() :] if thoughts else reply
     found = set(VERDICT.findall(said))
     if len(found) != 1:
         problem = f"several verdicts: {', '.join(sorted(found))}" if found else "no verdict"
-        raise NoVerdict(f"{problem} in {said[-SHOWN:]!r}")
+        raise NoVerdict(f"{problem} in {reply[-SHOWN:]!r}")
     return str(found.pop())
