@@ -32,10 +32,11 @@ from sandbox_work import (
 from include.sandbox import runtimes
 from include.sandbox.conversation import Conversation, Turn
 from include.sandbox.errors import AwsError
+from include.sandbox.judge import Judge, Judged
 from include.sandbox.models import Models, Recordings
 from include.sandbox.openai_backend import OpenAIServer
 from include.sandbox.openai_judge import NoVerdict, OpenAIJudge, conversation, verdict
-from include.sandbox.settings import OpenAI
+from include.sandbox.settings import JudgeDials, OpenAI
 
 CLAUDE, NOVA = "us.anthropic.claude-sonnet-4-6", "us.amazon.nova-lite-v1:0"
 RECORDED = {
@@ -609,26 +610,20 @@ class TestJudge:
             released.set()
 
 
-def test_the_dials_turn_a_real_judge_too(tmp_path: Path) -> None:
+def test_the_dials_turn_a_real_judge_too() -> None:
     with fake_openai() as server:
         server.answer = longer
-        with running_sandbox(
-            tmp_path,
-            sandbox_openai_base_url=server.url,
-            sandbox_openai_judge_model="judge",
-            sandbox_judge="errors=1",
-            sandbox_delays="job=0.1",
-        ) as sandbox:
-            put_input(sandbox, "dials", rows(("Why?", WORSE, BETTER)))
-            start_job(sandbox, "dials", "dials")
-            assert end_of(sandbox, "dials")["TrainingJobStatus"] == "Completed"
-            (results,) = [
-                body
-                for path, body in archive(sandbox, "dials", "dials").items()
-                if path.endswith(".json")
-            ]
-        assert json.loads(results)["results"]["all"]["inference_error"] == 2
-        assert not about_pairs(server)
+        asked = OpenAIJudge(OpenAIServer(OpenAI(server.url)), "judge")
+
+        def judged(dials: JudgeDials) -> Judged:
+            return Judge(Recordings(None), dials, asked).judge("Why?", WORSE, BETTER)
+
+        assert judged(JudgeDials()) == Judged("B>A", "A>B")
+        said = len(server.asked)
+        assert judged(JudgeDials(errors=1)) == Judged(None, None)
+        assert judged(JudgeDials(ties=1)) == Judged("A=B", "A=B")
+        assert judged(JudgeDials(position_bias=1)) == Judged("A>B", "A>B")
+        assert len(server.asked) == said
 
 
 @pytest.mark.parametrize(
