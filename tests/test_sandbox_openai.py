@@ -300,6 +300,13 @@ class TestErrors:
             assert caught.value.response["Error"]["Code"] == "ModelError"
             assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 424
 
+    def test_how_long_to_wait_is_handed_on(self, real: Sandbox, server: FakeOpenAI) -> None:
+        server.answer, server.headers = (lambda body: (429, "")), {"Retry-After": "7"}
+        for call in (lambda: converse(real), lambda: invoke(real, {"inputs": "Once upon"})):
+            with pytest.raises(ClientError) as caught:
+                call()
+            assert caught.value.response["ResponseMetadata"]["HTTPHeaders"]["retry-after"] == "7"
+
     def test_a_server_that_is_gone_is_named(self, tmp_path: Path) -> None:
         with fake_openai() as short_lived:
             url = short_lived.url

@@ -40,7 +40,7 @@ class ServerError(Exception):
         status: int | None = None,
         *,
         timed_out: bool = False,
-        retry_after: str | None = None,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -48,7 +48,7 @@ class ServerError(Exception):
         """HTTP status; None where there was no answer."""
         self.timed_out = timed_out
         self.retry_after = retry_after
-        """The header of that name."""
+        """Seconds, where the server says how many."""
 
     @property
     def refused(self) -> bool:
@@ -132,10 +132,11 @@ class OpenAIServer:
             problem = self._shown(getattr(cause, "strerror", None) or str(cause))
             raise ServerError(f"{self.settings.base_url} does not answer: {problem}") from None
         if response.status_code != 200:
+            after = response.headers.get("Retry-After", "")
             raise ServerError(
                 self._shown(_message(response) or response.reason),
                 response.status_code,
-                retry_after=response.headers.get("Retry-After"),
+                retry_after=int(after) if after.isdecimal() else None,
             )
         try:
             return response.json()

@@ -103,9 +103,7 @@ class OpenAIJudge:
     def _pause(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         after = error.retry_after if isinstance(error, ServerError) else None
-        if after and after.isdecimal():
-            return min(float(after), LONGEST_WAIT)
-        return self._wait(state)
+        return self._wait(state) if after is None else min(float(after), LONGEST_WAIT)
 
 
 def conversation(prompt: str, a: str, b: str) -> Conversation:

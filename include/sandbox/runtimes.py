@@ -93,6 +93,7 @@ def _endpoint_error(error: ServerError) -> AwsError:
         "ModelError",
         f'Received {who} error ({status}) from primary with message "{message}".',
         424,
+        error.retry_after or 0,
     )
 
 
@@ -101,7 +102,8 @@ def _bedrock_error(error: ServerError) -> AwsError:
     if error.timed_out:
         return AwsError("ModelTimeoutException", BEDROCK_TIMED_OUT, 408)
     if error.status == 429:
-        return AwsError("ThrottlingException", f"Too many requests: {error.message}", 429)
+        message, after = f"Too many requests: {error.message}", error.retry_after or 0
+        return AwsError("ThrottlingException", message, 429, after)
     if error.refused:
         return validation(error.message)
     status = f" ({error.status})" if error.status else ""
