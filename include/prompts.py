@@ -1,186 +1,334 @@
-"""A data set in, Prompts out: files with pyarrow, Hugging Face ids with `datasets`."""
+"""A data set in, Prompts out, one after the other: files of rows, Hugging Face ids with `datasets`.
+
+Memory does not grow with the number of prompts: what was seen before is kept on disk.
+"""
 
 from __future__ import annotations
 
-import gzip
-import io
+import hashlib
 import json
 import random
+import sqlite3
 import string
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from include import conversation, rows
 from include.config import Dataset
 from include.errors import DatasetError
-from include.records import Prompt
-from include.storage import read_uri
+from include.records import Notice, Prompt, Turn
+from include.rows import Problems, Row, Rows
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
-ROOT = Path(__file__).resolve().parent.parent
-FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 SHOWN = 5
-"""Faulty rows that an error names; the rest are counted."""
-
-Row = Mapping[str, Any]
+"""Repeated prompts that a notice names; all are counted."""
 
 
-def load_prompts(dataset: Dataset, s3: BaseClient | None = None) -> list[Prompt]:
-    """Read the prompts of an evaluation.
+@dataclass(frozen=True)
+class SystemPrompt:
+    """Where the system prompt came from."""
+
+    file: str
+    version: str | None
+    """What the config calls it."""
+    sha256: str
+    """Of the file."""
+
+
+@contextmanager
+def open_prompts(dataset: Dataset, s3: BaseClient | None = None) -> Iterator[PromptSource]:
+    """Open the prompts of an evaluation.
 
     Args:
         dataset: Where they are and which columns mean what.
         s3: For `s3://` sources.
 
-    Returns:
-        The selected prompts in the order of the source. No row is left out silently.
+    Yields:
+        The prompts, which can be read until the context ends.
 
     Raises:
-        DatasetError: Naming file and rows.
+        DatasetError: There is no such data set, it has no rows or not the columns.
     """
-    rows = _rows(dataset, s3)
-    if not rows:
-        raise DatasetError(f"{dataset.source} holds no rows")
-    _check_columns(dataset, rows)
-    prompts, problems = [], []
-    for number, row in _select(dataset, rows):
+    system, record = _system_prompt(dataset, s3)
+    with _open_source(dataset, s3) as source:
+        yield PromptSource(dataset, source, system, record)
+
+
+def load_prompts(dataset: Dataset, s3: BaseClient | None = None) -> list[Prompt]:
+    """Read all prompts of an evaluation at once."""
+    with open_prompts(dataset, s3) as prompts:
+        return list(prompts)
+
+
+class PromptSource:
+    """The prompts of an evaluation in the order of their source.
+
+    They can be passed over more than once. No row is left out silently.
+    """
+
+    def __init__(
+        self, dataset: Dataset, source: Rows, system: str | None, record: SystemPrompt | None
+    ) -> None:
+        self.system_prompt = record
+        """Where the system prompt came from; None unless it came from a file."""
+        self.notices: list[Notice] = []
+        """What a reader of the results must know; complete after a pass."""
+        self._dataset = dataset
+        self._source = source
+        self._maker = _Maker(dataset, system)
+        source.check_columns(self._maker.columns)
+
+    def __iter__(self) -> Iterator[Prompt]:
+        """Yield the selected prompts.
+
+        Nothing is yielded after the first faulty row; those that follow are still looked at.
+
+        Raises:
+            DatasetError: After the last row, naming file and rows; or at a line that cannot be
+                read. What was yielded before is then not to be used.
+        """
+        problems = Problems(self._source.name)
+        with closing(_Seen()) as seen:
+            for number, row in _select(self._dataset, self._source):
+                try:
+                    prompt = self._maker.prompt(number, row)
+                    self._refuse_known_id(seen, number, prompt)
+                except ValueError as error:
+                    problems.add(number + 1, error)
+                    continue
+                seen.note(prompt)
+                if not problems.count:
+                    yield prompt
+            problems.refuse()
+            self.notices = seen.notices(self._source.name)
+
+    def _refuse_known_id(self, seen: _Seen, number: int, prompt: Prompt) -> None:
+        first = seen.first(["id", prompt.prompt_id], f"row {number + 1}")
+        if first:
+            raise ValueError(
+                f"{self._dataset.id_field} {prompt.prompt_id!r} is there more than once, "
+                f"first in {first}"
+            )
+
+
+class _Maker:
+    """Makes prompts of rows, as the data set's config says."""
+
+    def __init__(self, dataset: Dataset, system: str | None) -> None:
+        self.dataset = dataset
+        self.system = system
+        self.text = _Template("prompt_template", dataset.prompt_template)
+        self.system_template = (
+            _Template("system_prompt", dataset.system_prompt) if dataset.system_prompt else None
+        )
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """Pairs of a config key and a column that it names."""
+        fields = ["id", "category", "group", "reference", "messages"]
+        keys = [f"{field}_field" for field in fields]
+        named = [(f"dataset.{key}", getattr(self.dataset, key)) for key in keys]
+        wanted = [(key, column) for key, column in named if column]
+        if not self.dataset.messages_field:
+            wanted += self.text.columns
+        return wanted + (self.system_template.columns if self.system_template else [])
+
+    def prompt(self, number: int, row: Row) -> Prompt:
+        """Make the prompt of row `number`, counted from 0.
+
+        Raises:
+            ValueError: Saying what is wrong with the row.
+        """
+        system, turns, text = self._conversation(row)
+        if not text.strip():
+            raise ValueError("the prompt is empty")
+        optional = {
+            name: rows.text(row, column) if column else None
+            for name, column in (
+                ("category", self.dataset.category_field),
+                ("group", self.dataset.group_field),
+                ("reference", self.dataset.reference_field),
+            )
+        }
+        named = rows.text(row, self.dataset.id_field) if self.dataset.id_field else ""
+        return Prompt(
+            prompt_id=named or f"row-{number:06d}",
+            text=text,
+            system=system,
+            turns=turns,
+            **optional,
+        )
+
+    def _conversation(self, row: Row) -> tuple[str | None, tuple[Turn, ...], str]:
+        """Return system prompt, earlier turns and the last thing that the user says."""
+        system = self.system_template.fill(row) if self.system_template else self.system
+        column = self.dataset.messages_field
+        if not column:
+            return system, (), self.text.fill(row)
         try:
-            prompts.append(_prompt(dataset, number, row))
+            own, messages = conversation.read(rows.value(row, column))
         except ValueError as error:
-            problems.append(f"  row {number + 1}: {error}")
-    twice = [name for name, count in Counter(p.prompt_id for p in prompts).items() if count > 1]
-    problems += [f"  {dataset.id_field} {name!r} is there more than once" for name in twice]
-    if problems:
-        hidden = len(problems) - SHOWN
-        more = f"\n  and {hidden} more" if hidden > 0 else ""
-        listed = "\n".join(problems[:SHOWN])
-        raise DatasetError(f"{dataset.source} has rows that cannot be used:\n{listed}{more}")
-    return prompts
+            raise ValueError(f"{column}: {error}") from None
+        if own is not None and system is not None:
+            key = "system_prompt" if self.system_template else "system_prompt_file"
+            raise ValueError(
+                f"{column}: it has a system message, and dataset.{key} says another one"
+            )
+        *turns, last = messages
+        return own if system is None else system, tuple(turns), last.text
 
 
-def _select(dataset: Dataset, rows: Sequence[Row]) -> list[tuple[int, Row]]:
-    numbered = list(enumerate(rows))
-    if dataset.limit is None or dataset.limit >= len(numbered):
+def _optional(row: Row, column: str | None) -> str | None:
+    return rows.text(row, column) if column else None
+
+
+class _Template:
+    """A text of the config with {column} for values; {{ and }} are braces."""
+
+    def __init__(self, key: str, template: str) -> None:
+        """Take a template apart.
+
+        Raises:
+            DatasetError: It is none, naming the key.
+        """
+        self.key = f"dataset.{key}"
+        self.parts: list[tuple[str, str | None]] = []
+        braces = "write {{ and }} for braces that are text"
+        try:
+            for literal, column, form, conversion in string.Formatter().parse(template):
+                if column == "" and not form:
+                    raise DatasetError(f"{self.key}: {{}} names no column; write {{column}}")
+                if form or conversion:
+                    raise ValueError(f"expected {{column}}, found a format after {{{column}")
+                self.parts.append((literal, column))
+        except ValueError as error:
+            raise DatasetError(f"{self.key}: {error}; {braces}") from None
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """Pairs of the config key and a column that the template names."""
+        return [(self.key, column) for _, column in self.parts if column is not None]
+
+    def fill(self, row: Row) -> str:
+        """Return the text for one row.
+
+        Raises:
+            ValueError: A value is null.
+        """
+        return "".join(
+            literal + ("" if column is None else rows.text(row, column))
+            for literal, column in self.parts
+        )
+
+
+class _Seen:
+    """What a pass has seen, as digests in a temporary database that SQLite keeps on disk."""
+
+    def __init__(self) -> None:
+        self.database = sqlite3.connect("")
+        self.database.execute("PRAGMA journal_mode = OFF")
+        self.database.execute(
+            "CREATE TABLE seen (digest BLOB PRIMARY KEY, label TEXT) WITHOUT ROWID"
+        )
+        self.prompts = 0
+        self.repeated = 0
+        self.examples: list[str] = []
+
+    def first(self, key: Sequence[Any], label: str) -> str | None:
+        """Return the label that `key` was first seen with; None if that is now."""
+        digest = hashlib.sha256(json.dumps(key).encode()).digest()
+        insert = "INSERT INTO seen VALUES (?, ?) ON CONFLICT DO NOTHING"
+        if self.database.execute(insert, (digest, label)).rowcount:
+            return None
+        query = "SELECT label FROM seen WHERE digest = ?"
+        (found,) = self.database.execute(query, (digest,)).fetchone()
+        return str(found)
+
+    def note(self, prompt: Prompt) -> None:
+        """Look whether a prompt says the same as an earlier one."""
+        self.prompts += 1
+        turns = [[turn.role, turn.text] for turn in prompt.turns]
+        name = repr(prompt.prompt_id)
+        first = self.first(["prompt", prompt.system, turns, prompt.text], name)
+        if first:
+            self.repeated += 1
+            if self.repeated <= SHOWN:
+                self.examples.append(f"{name} repeats {first}")
+
+    def notices(self, source: str) -> list[Notice]:
+        """Return what a reader must know of the prompts that were seen."""
+        if not self.repeated:
+            return []
+        hidden = self.repeated - len(self.examples)
+        more = f", and {hidden} more" if hidden else ""
+        message = (
+            f"{self.repeated} of {self.prompts} prompts of {source} say the same as an earlier "
+            f"one, and count as often as they are there: {', '.join(self.examples)}{more}"
+        )
+        return [Notice("duplicate_prompts", message)]
+
+    def close(self) -> None:
+        self.database.close()
+
+
+def _select(dataset: Dataset, source: Rows) -> Iterable[tuple[int, Row]]:
+    """Return the selected rows with their numbers from 0; `random` counts them in a first pass."""
+    numbered = enumerate(source)
+    if dataset.limit is None:
         return numbered
     if dataset.select == "first":
-        return numbered[: dataset.limit]
-    chosen = random.Random(dataset.seed).sample(range(len(numbered)), dataset.limit)
-    return [numbered[number] for number in sorted(chosen)]
+        return islice(numbered, dataset.limit)
+    count = sum(1 for _ in source)
+    if dataset.limit >= count:
+        return numbered
+    return _only(numbered, random.Random(dataset.seed).sample(range(count), dataset.limit))
 
 
-def _prompt(dataset: Dataset, number: int, row: Row) -> Prompt:
-    text = _fill(dataset.prompt_template, row)
+def _only(numbered: Iterator[tuple[int, Row]], chosen: list[int]) -> Iterator[tuple[int, Row]]:
+    wanted = iter(sorted(chosen))
+    following = next(wanted)
+    for number, row in numbered:
+        if number == following:
+            yield number, row
+            if (following := next(wanted, -1)) < 0:
+                return
+
+
+def _system_prompt(
+    dataset: Dataset, s3: BaseClient | None
+) -> tuple[str | None, SystemPrompt | None]:
+    name = dataset.system_prompt_file
+    if not name:
+        return None, None
+    key = "dataset.system_prompt_file"
+    with rows.local_file(name, s3, key=key) as path:
+        try:
+            content = path.read_bytes()
+            text = content.decode("utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DatasetError(f"{key}: {name} cannot be read: {error}") from None
     if not text.strip():
-        raise ValueError("the prompt is empty")
-    return Prompt(
-        prompt_id=_text(row, dataset.id_field) or f"row-{number:06d}",
-        text=text,
-        system=_fill(dataset.system_prompt, row) if dataset.system_prompt else None,
-        category=_text(row, dataset.category_field),
-        group=_text(row, dataset.group_field),
-        reference=_text(row, dataset.reference_field),
-    )
+        raise DatasetError(f"{key}: {name} is empty")
+    digest = hashlib.sha256(content).hexdigest()
+    return text, SystemPrompt(name, dataset.system_prompt_version, digest)
 
 
-def _columns(template: str, key: str) -> list[str]:
-    """Return the columns that a template names."""
-    try:
-        fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
-    except ValueError as error:
-        raise DatasetError(
-            f"dataset.{key}: {error}; write {{{{ and }}}} for braces that are text"
-        ) from None
-    if "" in fields:
-        raise DatasetError(f"dataset.{key}: {{}} names no column; write {{column}}")
-    return fields
+@contextmanager
+def _open_source(dataset: Dataset, s3: BaseClient | None) -> Iterator[Rows]:
+    if rows.is_file(dataset.source):
+        with rows.open_rows(dataset.source, s3, key="dataset.source") as source:
+            yield source
+        return
+    loaded = _from_hugging_face(dataset)
+    yield Rows(dataset.source, lambda: iter(loaded))
 
 
-def _fill(template: str, row: Row) -> str:
-    parts = []
-    for literal, name, _, _ in string.Formatter().parse(template):
-        parts.append(literal)
-        if name is None:
-            continue
-        value = _value(row, name)
-        if value is None:
-            raise ValueError(f"{name} is empty (null)")
-        parts.append(value if isinstance(value, str) else json.dumps(value, default=str))
-    return "".join(parts)
-
-
-def _value(row: Row, name: str) -> Any:
-    """Return a column; a dot reaches into a nested one."""
-    if name in row:
-        return row[name]
-    value: Any = row
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
-def _text(row: Row, name: str | None) -> str | None:
-    value = _value(row, name) if name else None
-    if value is None:
-        if name:
-            raise ValueError(f"{name} is empty (null)")
-        return None
-    return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-def _check_columns(dataset: Dataset, rows: Sequence[Row]) -> None:
-    """Refuse columns that no row has, with the nearest that there is."""
-    there = sorted({column for row in rows[:1000] for column in row})
-    wanted = [(f"{key}_field", getattr(dataset, f"{key}_field")) for key in FIELDS]
-    wanted += [
-        ("prompt_template", name) for name in _columns(dataset.prompt_template, "prompt_template")
-    ]
-    if dataset.system_prompt:
-        wanted += [
-            ("system_prompt", name) for name in _columns(dataset.system_prompt, "system_prompt")
-        ]
-    problems = []
-    for key, name in wanted:
-        if name and name not in there and name.split(".")[0] not in there:
-            close = get_close_matches(name, there, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            problems.append(f"dataset.{key}: {dataset.source} has no column {name!r}{hint}")
-    if problems:
-        raise DatasetError("\n".join([*problems, f"its columns are {', '.join(there)}"]))
-
-
-FIELDS = ("id", "category", "group", "reference")
-
-
-def _rows(dataset: Dataset, s3: BaseClient | None) -> Sequence[Row]:
-    source = dataset.source
-    if source.startswith("s3://"):
-        return _parse(source, _from_s3(source, s3))
-    for path in (Path(source), ROOT / source):
-        if path.is_file():
-            return _parse(source, path.read_bytes())
-    if source.removesuffix(".gz").endswith(FORMATS):
-        raise DatasetError(
-            f"dataset.source: there is no file {source}, neither in {Path.cwd()} nor in {ROOT}"
-        )
-    return _from_hugging_face(dataset)
-
-
-def _from_s3(uri: str, s3: BaseClient | None) -> bytes:
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    if s3 is None:
-        raise DatasetError(f"{uri}: no S3 client to read it with")
-    try:
-        return read_uri(s3, uri)
-    except (BotoCoreError, ClientError) as error:
-        raise DatasetError(f"{uri} cannot be read: {error}") from None
-
-
-def _from_hugging_face(dataset: Dataset) -> Sequence[Row]:
+def _from_hugging_face(dataset: Dataset) -> Iterable[Row]:
     try:
         import datasets
     except ImportError:
@@ -189,7 +337,7 @@ def _from_hugging_face(dataset: Dataset) -> Sequence[Row]:
             "loads Hugging Face ids, is not installed; give a file instead"
         ) from None
     try:
-        loaded = datasets.load_dataset(
+        loaded: Iterable[Row] = datasets.load_dataset(
             dataset.source, split=dataset.split, revision=dataset.revision
         )
     except Exception as error:  # the hub's errors have no common class
@@ -197,62 +345,4 @@ def _from_hugging_face(dataset: Dataset) -> Sequence[Row]:
             f"dataset.source: {dataset.source} is neither a file nor a Hugging Face data set "
             f"that can be loaded: {error}"
         ) from None
-    return list(loaded)
-
-
-def _parse(name: str, body: bytes) -> Sequence[Row]:
-    import pyarrow
-
-    plain = name.removesuffix(".gz")
-    try:
-        content = gzip.decompress(body) if name.endswith(".gz") else body
-        if plain.endswith(".parquet"):
-            from pyarrow import parquet
-
-            rows: list[Row] = parquet.read_table(io.BytesIO(content)).to_pylist()
-            return rows
-        if plain.endswith(".csv"):
-            return _from_csv(content)
-        if plain.endswith((".jsonl", ".ndjson", ".json")):
-            return list(_from_json(name, content))
-    except (pyarrow.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{name} cannot be read: {error}") from None
-    raise DatasetError(f"{name}: expected a file ending in {', '.join(FORMATS)}, or in .gz")
-
-
-def _from_csv(content: bytes) -> list[Row]:
-    """Read columns as text: an id 007 stays one."""
-    from pyarrow import csv
-
-    header = csv.open_csv(io.BytesIO(content)).schema.names
-    options = csv.ConvertOptions(
-        column_types=dict.fromkeys(header, "string"), strings_can_be_null=False
-    )
-    parsing = csv.ParseOptions(newlines_in_values=True)
-    table = csv.read_csv(io.BytesIO(content), convert_options=options, parse_options=parsing)
-    rows: list[Row] = table.to_pylist()
-    return rows
-
-
-def _from_json(name: str, content: bytes) -> Iterator[Row]:
-    """Read JSON lines, or one JSON list of objects; texts stay exactly what they are.
-
-    The standard library, not pyarrow: that guesses dates from texts and stops at mixed columns.
-    """
-    text = content.decode("utf-8-sig")
-    if text.lstrip().startswith("["):
-        items = list(enumerate(_loads(name, text, 1), 1))
-    else:
-        lines = enumerate(text.split("\n"), 1)
-        items = [(number, _loads(name, line, number)) for number, line in lines if line.strip()]
-    for number, row in items:
-        if not isinstance(row, dict):
-            raise DatasetError(f"{name}:{number}: expected an object, found {type(row).__name__}")
-        yield row
-
-
-def _loads(name: str, text: str, line: int) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{name}:{line}: not JSON: {error}") from None
+    return loaded
