@@ -61,6 +61,22 @@ def test_bedrock_refuses_what_aws_refuses(
     assert caught.value.response["Error"]["Code"] == code
 
 
+def test_a_stand_in_writes_about_all_that_the_user_has_said() -> None:
+    said = ["Volcanoes.", "Interesting.", "Glaciers."]
+    roles = ["user", "assistant", "user"]
+    messages = [{"role": r, "content": text} for r, text in zip(roles, said, strict=True)]
+    body = {"messages": messages, "max_tokens": 500}
+    answer = runtimes.converse(Models(Recordings(None)), CLAUDE, body)
+    text = answer["output"]["message"]["content"][0]["text"]
+    assert text == stand_in(CLAUDE, "Volcanoes.\nGlaciers.")
+
+
+def test_a_role_that_no_message_has_is_refused() -> None:
+    message = {"role": "judge", "content": [{"text": "Hi"}]}
+    with pytest.raises(AwsError, match="'judge' is not a role; user, assistant and system are"):
+        runtimes.converse(Models(Recordings(None)), CLAUDE, {"messages": [message]})
+
+
 @pytest.mark.parametrize(
     ("body", "path"),
     [
