@@ -67,6 +67,10 @@ class Rows:
             raise DatasetError(f"{self.name} holds no rows")
         return sorted(set().union(*found))
 
+    def has(self, column: str) -> bool:
+        """Say whether there is such a column; a dot reaches into a nested one."""
+        return column in self.columns or column.split(".")[0] in self.columns
+
     def check_columns(self, wanted: Iterable[tuple[str, str]]) -> None:
         """Refuse columns that no row has, with the nearest that there is.
 
@@ -78,7 +82,7 @@ class Rows:
         """
         there, problems = self.columns, []
         for key, column in wanted:
-            if column not in there and column.split(".")[0] not in there:
+            if not self.has(column):
                 close = get_close_matches(column, there, n=1)
                 hint = f"; did you mean {close[0]!r}?" if close else ""
                 problems.append(f"{key}: {self.name} has no column {column!r}{hint}")
