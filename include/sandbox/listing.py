@@ -51,14 +51,18 @@ def page(
 
 
 def _in_time(request: Request, summary: Summary) -> bool:
+    for parameter, (field, holds) in TIMES.items():
+        limit = moment(request.get(parameter))
+        if limit is not None and not holds(summary[field], limit):
+            return False
+    return True
+
+
+def moment(given: Any) -> float | None:
+    """Return a request's time in seconds since 1970, to the millisecond; None if it has none."""
     from botocore.utils import parse_to_aware_datetime
 
-    for parameter, (field, holds) in TIMES.items():
-        if parameter in request:
-            limit = round(parse_to_aware_datetime(request[parameter]).timestamp(), 3)
-            if not holds(summary[field], limit):
-                return False
-    return True
+    return None if given is None else round(parse_to_aware_datetime(given).timestamp(), 3)
 
 
 def cut(request: Request, key: str, items: Sequence[Any], page_size: int) -> Request:

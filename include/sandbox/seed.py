@@ -24,7 +24,7 @@ def _policy(*statements: dict[str, Any]) -> str:
 TRUST = _policy(
     {
         "Effect": "Allow",
-        "Principal": {"Service": "sagemaker.amazonaws.com"},
+        "Principal": {"Service": ["sagemaker.amazonaws.com", "bedrock.amazonaws.com"]},
         "Action": "sts:AssumeRole",
     }
 )
@@ -45,11 +45,12 @@ OWN_BUCKET = _policy(
             "ecr:BatchCheckLayerAvailability",
             "ecr:GetDownloadUrlForLayer",
             "ecr:BatchGetImage",
+            "bedrock:InvokeModel",
         ],
         ["*"],
     ),
 )
-"""What a Nova job's role needs; the managed policy adds buckets with "sagemaker" in the name."""
+"""What the role of Nova's jobs and of batch jobs needs; the managed policy adds more buckets."""
 
 SAGEMAKER_POLICY = "arn:aws:iam::aws:policy/AmazonSageMakerFullAccess"
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,6 +20,8 @@ from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from include.sandbox import iam, runtimes
+from include.sandbox.batch import BatchJobs
+from include.sandbox.batch_api import BatchOperations
 from include.sandbox.errors import AwsError
 from include.sandbox.faults import Chance, Orders
 from include.sandbox.judge import Judge
@@ -55,6 +58,13 @@ class Sandbox:
         self.jobs = TrainingJobs(settings, Judge(recordings, settings.judge, real_judge), url)
         self.quotas = Quotas(settings.quotas)
         self.sagemaker = SageMaker(settings, self.jobs, self.quotas)
+        answers = {
+            "Converse": partial(runtimes.converse, self.models),
+            "InvokeModel": partial(runtimes.invoke_model, self.models),
+        }
+        self.batch_jobs = BatchJobs(settings, self.quotas, answers, url)
+        check_model = partial(runtimes.check_model, self.models)
+        self.batch = BatchOperations(self.batch_jobs, check_model)
         self.rates = Rates(settings.rate)
         self.chance = Chance(settings.faults, self.rates)
         self.orders, self.requests = Orders(), Requests()
@@ -108,13 +118,16 @@ class Sandbox:
         request, call = Request(scope, receive, send), _call(scope)
         target = request.headers.get("x-amz-target", "")
         ours = (call.body or {}).get("ServiceCode") in SERVICES
+        caller = Caller(call.region, scope.get("failure_reason"))
         try:
             if target.startswith("SageMaker."):
-                caller = Caller(call.region, scope.get("failure_reason"))
                 body = _json(await request.body())
                 response = _answer(
                     await run_in_threadpool(self.sagemaker.answer, call.operation, body, caller)
                 )
+            elif self.batch.concerns(call):
+                answer = await run_in_threadpool(self.batch.answer, call, request.url.query, caller)
+                response = JSONResponse(answer, headers=request_id())
             elif target.startswith("ServiceQuotas") and ours:
                 body = _json(await request.body())
                 response = _answer(self.quotas.answer(call.operation, body, call.region))
@@ -172,6 +185,7 @@ class Sandbox:
         self.mirror.restore(BUCKET)
         make_identities()
         self.jobs.resume()
+        self.batch_jobs.resume()
 
 
 def _call(scope: Scope) -> Call:

@@ -29,6 +29,13 @@ PATHS = (
     (re.compile(r"^/model/.+/converse$"), "Converse"),
     (re.compile(r"^/model/.+/invoke$"), "InvokeModel"),
     (re.compile(r"^/foundation-models/.+$"), "GetFoundationModel"),
+    (re.compile(r"^/model-invocation-job$"), "CreateModelInvocationJob"),
+    (re.compile(r"^/model-invocation-job/.+/stop$"), "StopModelInvocationJob"),
+    (re.compile(r"^/model-invocation-job/.+$"), "GetModelInvocationJob"),
+    (re.compile(r"^/model-invocation-jobs$"), "ListModelInvocationJobs"),
+    (re.compile(r"^/listTagsForResource$"), "ListTagsForResource"),
+    (re.compile(r"^/tagResource$"), "TagResource"),
+    (re.compile(r"^/untagResource$"), "UntagResource"),
     (re.compile(r"^/service/[^/]+/operation/(\w+)$"), ""),
 )
 S3_BY_PARAMETER = {
