@@ -1,0 +1,1 @@
+"""Benchmarks: `make bench` and what it is made of."""
