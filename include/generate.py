@@ -1,90 +1,431 @@
-"""Prompts and a model in, Responses out: several at once, stored as they come."""
+"""Prompts and a way to ask in, a Response to each out: several at once, stored as they come.
+
+One task asks for one shard. A request that fails is sent again as its kind of failure deserves; a
+prompt that gets no answer becomes a row that says why. What a killed task has stored is not asked
+for again.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import asyncio
+import heapq
+import json
+import math
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from logging import getLogger
 
 from include.errors import GenerationError
-from include.providers import Ask
+from include.ledger import Ledger
+from include.pace import Pace
+from include.providers import Answer, AskError
 from include.records import Prompt, Response
-from include.storage import RunFolder
 
 log = getLogger(__name__)
 
-PART_SIZE = 50
-"""Responses per stored part: what a killed worker has to ask for again, at the most."""
+Ask = Callable[[Prompt], Awaitable[Answer]]
+"""Sends one request, once; raises AskError."""
+
+Connect = Callable[[], AbstractAsyncContextManager[Ask]]
+"""Opens the way to a model."""
+
+TRIES = {"again": 5, "overloaded": 5, "once": 2, "never": 1}
+"""Requests for one prompt, by the kind of the last failure; throttling does not count."""
+
+PATIENCE_SECONDS = 900.0
+"""How long one prompt may be throttled before it counts as failed."""
+
+FIRST_WAIT_SECONDS = 0.5
+LONGEST_WAIT_SECONDS = 20.0
+"""Before another try: twice as long each time, a random part of it (exponential, with jitter)."""
+
+FIRST_THROTTLED_WAIT_SECONDS = 0.1
+THROTTLED_GROWTH = 1.5
+"""The same for what was throttled: short, for the pace sees to it that it is not sent too soon."""
+
+HOPELESS = 50
+"""Prompts in a row that fail before the rest is not asked any more."""
+
+ONCE_SECONDS = 120.0
+"""How long a model may take to answer at all."""
+
+REPORT_SECONDS = 5.0
+ALIVE_SECONDS = 20.0
+"""A shard whose progress was written so lately counts as at work: the model's limits are shared."""
+
+
+@dataclass
+class Tally:
+    """How many responses of which outcome, and the commonest errors."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """For each kind of error a prompt's id and what was said."""
+
+    def add(self, response: Response) -> None:
+        """Count one response."""
+        self.outcomes[response.outcome] += 1
+        if not response.usable:
+            kind = response.error_type or response.outcome
+            self.errors[kind] += 1
+            self.examples.setdefault(kind, (response.prompt_id, response.error_message or ""))
+
+    @property
+    def total(self) -> int:
+        """All responses."""
+        return self.outcomes.total()
+
+    @property
+    def failed(self) -> int:
+        """Responses that cannot be used."""
+        return self.errors.total()
+
+    def check(self, model: str, max_error_rate: float) -> None:
+        """Raise if too many cannot be used.
+
+        Raises:
+            GenerationError: With the three commonest errors and an example of each.
+        """
+        if self.failed <= max_error_rate * self.total:
+            return
+        lines = []
+        for kind, number in self.errors.most_common(3):
+            prompt_id, message = self.examples[kind]
+            lines.append(f"  {number} x {kind}, e.g. prompt {prompt_id}: {message or 'no text'}")
+        raise GenerationError(
+            f"{model}: {self.failed} of {self.total} responses cannot be used, more than "
+            f"generation.max_error_rate = {max_error_rate} allows:\n" + "\n".join(lines) + "\n"
+            "Clear this task to ask for exactly these again."
+        )
+
+
+def tally(responses: Iterable[Response]) -> Tally:
+    """Count responses."""
+    counted = Tally()
+    for response in responses:
+        counted.add(response)
+    return counted
+
+
+@dataclass
+class Progress:
+    """What a person wants to know of a shard while it is asked for: `progress/{model}/*.json`."""
+
+    model: str
+    start: int
+    stop: int
+    done: int = 0
+    """Prompts with a usable response."""
+    failed: int = 0
+    in_flight: int = 0
+    throttled: int = 0
+    """Requests refused for coming too early."""
+    rows_per_second: float | None = None
+    """Over the last half minute."""
+    expected_end: str | None = None
+    """ISO 8601, UTC."""
+    updated_at: str = ""
+
+    @property
+    def name(self) -> str:
+        """Where it is kept in the run folder."""
+        return f"progress/{self.model}/{self.start:06d}.json"
 
 
 def generate(
-    folder: RunFolder,
-    model: str,
-    prompts: Sequence[Prompt],
-    ask: Ask,
+    ledger: Ledger,
+    connect: Connect,
+    pace: Pace,
     *,
-    max_concurrency: int,
+    max_tokens: int,
+    deadline_seconds: float = 43_200,
 ) -> list[Response]:
-    """Ask one model for a response to each prompt that has no usable one yet.
+    """Ask for every response that the ledger lacks.
 
     Args:
-        folder: Where responses are kept, below `responses/{model}`.
-        model: The model's name in the evaluation.
-        prompts: One shard of the prompts.
-        ask: Sends one prompt.
-        max_concurrency: Requests in flight.
+        ledger: One shard of one model's responses.
+        connect: Opens the way to the model.
+        pace: When a request may start.
+        max_tokens: Longest response, for quotas that count it up front.
+        deadline_seconds: After these, what is left is recorded as an error.
 
     Returns:
-        The latest response to every prompt of the shard, failures included.
+        A response to every prompt of the shard, failures included.
     """
-    stored = latest(read_responses(folder, model))
-    missing = [p for p in prompts if p.prompt_id not in stored or not stored[p.prompt_id].usable]
-    log.info("%s: %d of %d prompts to answer", model, len(missing), len(prompts))
-    fresh: list[Response] = []
-    with ThreadPoolExecutor(max_concurrency) as pool:
-        for future in as_completed([pool.submit(ask, prompt) for prompt in missing]):
-            fresh.append(future.result())
-            if len(fresh) % PART_SIZE == 0:
-                folder.add_part(f"responses/{model}", fresh[-PART_SIZE:])
-                log.info("%s: %d of %d answered", model, len(fresh), len(missing))
-    if len(fresh) % PART_SIZE:
-        folder.add_part(f"responses/{model}", fresh[-(len(fresh) % PART_SIZE) :])
-    answers = {**stored, **latest(fresh)}
-    return [answers[prompt.prompt_id] for prompt in prompts]
+    missing = ledger.missing()
+    log.info("%s: %d of %d prompts to answer", ledger.model, len(missing), len(ledger.prompts))
+    work = _Work(ledger, connect, pace, max_tokens, deadline_seconds)
+    try:
+        asyncio.run(work.run(missing))
+    finally:
+        ledger.flush()  # also when the task is being killed
+        work.report()
+    return ledger.responses()
 
 
-def read_responses(folder: RunFolder, model: str) -> Iterable[Response]:
-    """Yield every stored response of one model, earlier failures included."""
-    return folder.read_parts(f"responses/{model}", Response)
+def ask_once(prompt: Prompt, model: str, connect: Connect) -> Response:
+    """Ask for one response that is not kept, patiently: whether a model answers at all."""
+
+    async def one() -> Response:
+        found: list[Response] = []
+        async with connect() as ask:
+            asking = _Asking(ask, Pace(1, 1), model, 0, found.append)
+            await asking.run([prompt], time.monotonic() + ONCE_SECONDS)
+        return found[0]
+
+    return asyncio.run(one())
 
 
-def latest(responses: Iterable[Response]) -> dict[str, Response]:
-    """Keep one response per prompt: a usable one wins over a failure."""
-    kept: dict[str, Response] = {}
-    for response in responses:
-        known = kept.get(response.prompt_id)
-        if known is None or not known.usable:
-            kept[response.prompt_id] = response
-    return kept
+@dataclass(order=True)
+class _Request:
+    """One prompt on its way to a response."""
+
+    due: float
+    number: int
+    prompt: Prompt = field(compare=False)
+    tokens: float = field(compare=False, default=0)
+    tries: int = field(compare=False, default=0)
+    throttled: int = field(compare=False, default=0)
+    first_sent: float | None = field(compare=False, default=None)
 
 
-def check_error_rate(model: str, responses: Sequence[Response], max_error_rate: float) -> None:
-    """Raise if too many responses cannot be used.
+class _Asking:
+    """Sends requests as the pace allows, again where that makes sense, and hands responses on."""
 
-    Raises:
-        GenerationError: With the three commonest outcomes and an example of each.
-    """
-    failed = [response for response in responses if not response.usable]
-    if len(failed) <= max_error_rate * len(responses):
-        return
-    kinds = Counter(response.error_type or response.outcome for response in failed)
-    examples = []
-    for kind, count in kinds.most_common(3):
-        first = next(r for r in failed if (r.error_type or r.outcome) == kind)
-        examples.append(f"  {count} x {kind}, e.g. prompt {first.prompt_id}: {first.error_message}")
-    raise GenerationError(
-        f"{model}: {len(failed)} of {len(responses)} responses cannot be used, more than "
-        f"generation.max_error_rate = {max_error_rate} allows:\n" + "\n".join(examples) + "\n"
-        "Clear this task to ask for exactly these again."
-    )
+    def __init__(
+        self, ask: Ask, pace: Pace, model: str, max_tokens: int, take: Callable[[Response], None]
+    ) -> None:
+        self._ask, self._pace, self._model, self._take = ask, pace, model, take
+        self._max_tokens = max_tokens
+        self._again: list[_Request] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._failed_in_a_row = 0
+        self._mistake: BaseException | None = None
+        self._random = random.Random()
+
+    async def run(self, prompts: Sequence[Prompt], deadline: float) -> None:
+        """Ask every prompt; return when each has a response or the time is up."""
+        fresh = deque(prompts)
+        numbers = count()
+        while fresh or self._again or self._tasks:
+            if self._mistake:
+                raise self._mistake
+            now = time.monotonic()
+            if now >= deadline or self._failed_in_a_row >= HOPELESS:
+                await self._give_up(fresh, now >= deadline)
+                return
+            wait = min(self._start_what_may(fresh, numbers), deadline - now)
+            timer = asyncio.get_running_loop().call_later(wait, self._wake.set)
+            await self._wake.wait()
+            self._wake.clear()
+            timer.cancel()
+
+    def _start_what_may(self, fresh: deque[Prompt], numbers: count[int]) -> float:
+        """Start requests until none may; return the seconds until one may, if that is known."""
+        while True:
+            now = time.monotonic()
+            due_in = self._again[0].due - now if self._again else math.inf
+            is_due = due_in <= 0
+            if not is_due and not fresh:
+                return due_in
+            request = self._again[0] if is_due else self._fresh(fresh[0], next(numbers))
+            wait = self._pace.delay(request.tokens)
+            if wait is None or wait > 0:
+                return min(math.inf if wait is None else wait, math.inf if is_due else due_in)
+            if is_due:
+                heapq.heappop(self._again)
+            else:
+                fresh.popleft()
+            task = asyncio.create_task(self._send(request))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+
+    def _fresh(self, prompt: Prompt, number: int) -> _Request:
+        texts = (prompt.system or "", prompt.text, *(turn.text for turn in prompt.turns))
+        return _Request(0.0, number, prompt, sum(map(len, texts)) / 4 + self._max_tokens)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._wake.set()
+        if not task.cancelled():
+            self._mistake = self._mistake or task.exception()
+
+    async def _send(self, request: _Request) -> None:
+        ticket = self._pace.start(request.tokens)
+        started = time.monotonic()
+        request.first_sent = request.first_sent or started
+        try:
+            answer = await self._ask(request.prompt)
+        except AskError as error:
+            self._pace.done(
+                ticket,
+                throttled=error.again == "throttled",
+                overloaded=error.again == "overloaded",
+            )
+            self._failed(request, error)
+            return
+        except BaseException:
+            self._pace.done(ticket)
+            raise
+        self._pace.done(
+            ticket, input_tokens=answer.input_tokens, output_tokens=answer.output_tokens
+        )
+        self._failed_in_a_row = 0
+        outcome = answer.outcome
+        self._take(
+            Response(
+                prompt_id=request.prompt.prompt_id,
+                model=self._model,
+                outcome=outcome,
+                text=answer.text if outcome in ("ok", "truncated") else None,
+                attempts=request.tries + request.throttled + 1,
+                latency_ms=round((time.monotonic() - started) * 1000, 1),
+                input_tokens=answer.input_tokens,
+                output_tokens=answer.output_tokens,
+                stop_reason=answer.stop_reason,
+            )
+        )
+
+    def _failed(self, request: _Request, error: AskError) -> None:
+        """Send a request again later, or record why there is no response."""
+        now = time.monotonic()
+        assert request.first_sent is not None
+        if error.again == "throttled":
+            request.throttled += 1
+            is_last = now - request.first_sent > PATIENCE_SECONDS
+            longest = FIRST_THROTTLED_WAIT_SECONDS * THROTTLED_GROWTH ** min(request.throttled, 20)
+        else:
+            request.tries += 1
+            is_last = request.tries >= TRIES[error.again]
+            longest = FIRST_WAIT_SECONDS * 2 ** (request.tries - 1)
+        if not is_last:
+            wait = min(longest, LONGEST_WAIT_SECONDS) * self._random.uniform(0.5, 1)
+            request.due = now + max(wait, error.retry_after or 0)
+            heapq.heappush(self._again, request)
+            return
+        self._failed_in_a_row += 1
+        self._record(request, error.kind, error.message)
+
+    def _record(self, request: _Request, kind: str, message: str) -> None:
+        self._take(
+            Response(
+                prompt_id=request.prompt.prompt_id,
+                model=self._model,
+                outcome="error",
+                text=None,
+                error_type=kind,
+                error_message=message,
+                attempts=request.tries + request.throttled,
+            )
+        )
+
+    async def _give_up(self, fresh: deque[Prompt], is_late: bool) -> None:
+        """Record what is left as not asked; what is in flight is waited for, unless it is late."""
+        if is_late:
+            for task in self._tasks:
+                task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        reason = (
+            "the task's time is up (generation.shard_timeout_minutes)"
+            if is_late
+            else f"the last {HOPELESS} prompts in a row failed, so the rest was not asked"
+        )
+        left = [*self._again, *(self._fresh(prompt, 0) for prompt in fresh)]
+        for request in left:
+            self._record(request, "OutOfTime" if is_late else "NotAsked", reason)
+
+
+class _Work:
+    """A shard's asking, with its ledger and its progress."""
+
+    def __init__(
+        self, ledger: Ledger, connect: Connect, pace: Pace, max_tokens: int, deadline_seconds: float
+    ) -> None:
+        self._ledger, self._pace = ledger, pace
+        self._connect, self._max_tokens = connect, max_tokens
+        self._deadline = time.monotonic() + deadline_seconds
+        self._progress = Progress(ledger.model, ledger.start, ledger.stop)
+        self._progress.done = len(ledger.prompts) - len(ledger.missing())
+        self._rows: deque[tuple[float, int]] = deque([(time.monotonic(), 0)], maxlen=7)
+        self._taken = 0
+
+    async def run(self, prompts: Sequence[Prompt]) -> None:
+        if not prompts:
+            return
+        """Ask; end early if what comes cannot be kept."""
+        asking = asyncio.create_task(self._ask(prompts))
+        keeping = asyncio.create_task(self._keep())
+        try:
+            done, _ = await asyncio.wait({asking, keeping}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            asking.cancel()
+            keeping.cancel()
+            await asyncio.gather(asking, keeping, return_exceptions=True)
+
+    async def _ask(self, prompts: Sequence[Prompt]) -> None:
+        model = self._ledger.model
+        async with self._connect() as ask:
+            asking = _Asking(ask, self._pace, model, self._max_tokens, self._take)
+            await asking.run(prompts, self._deadline)
+
+    def _take(self, response: Response) -> None:
+        self._ledger.add(response)
+        self._taken += 1
+        self._progress.done += response.usable
+        self._progress.failed += not response.usable
+
+    async def _keep(self) -> None:
+        """Write parts and progress while others ask."""
+        reported = -REPORT_SECONDS
+        while True:
+            if time.monotonic() - reported >= REPORT_SECONDS:
+                reported = time.monotonic()
+                await asyncio.to_thread(self.report)
+                self._pace.share = await asyncio.to_thread(self._shards_at_work)
+            if self._ledger.is_due:
+                await asyncio.to_thread(self._ledger.flush)
+            await asyncio.sleep(0.1)
+
+    def report(self) -> None:
+        """Say in the log and in the run folder how far it is."""
+        now, progress = time.monotonic(), self._progress
+        self._rows.append((now, self._taken))
+        (before, rows), left = self._rows[0], progress.stop - progress.start - progress.done
+        left -= progress.failed
+        progress.in_flight, progress.throttled = self._pace.in_flight, self._pace.throttled
+        speed = (self._taken - rows) / (now - before) if now > before else 0.0
+        progress.rows_per_second = round(speed, 2) if speed else None
+        utc = datetime.now(UTC)
+        progress.updated_at = utc.isoformat(timespec="seconds")
+        progress.expected_end = None
+        if speed:
+            end = utc + timedelta(seconds=max(left, 0) / speed)
+            progress.expected_end = end.isoformat(timespec="seconds")
+        log.info(
+            "%s: %d of %d answered, %d failed, %s/s, %d in flight, %d throttled, end about %s",
+            progress.model,
+            progress.done,
+            progress.stop - progress.start,
+            progress.failed,
+            progress.rows_per_second or "-",
+            progress.in_flight,
+            progress.throttled,
+            progress.expected_end or "unknown",
+        )
+        self._ledger.folder.write(progress.name, json.dumps(asdict(progress)))
+
+    def _shards_at_work(self) -> int:
+        """Count the shards of this model whose progress was written lately, this one included."""
+        times = self._ledger.folder.written(f"progress/{self._ledger.model}/").values()
+        newest = max(times, default=datetime.now(UTC))
+        return max(1, sum((newest - at).total_seconds() < ALIVE_SECONDS for at in times))

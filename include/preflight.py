@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from include import bedrock_models, deploy, judge_table, permissions, quotas, recipes
-from include.config import Environment, RunConfig, SageMakerModel
+from include.config import BedrockModel, Environment, RunConfig, SageMakerModel
 from include.errors import ConfigError
 from include.findings import Finding, attempt, code, refusals
 from include.recipes import Recipe
@@ -28,13 +28,20 @@ QUICK = {
 }
 
 
-def check(config: RunConfig, client: Client, recipe: Recipe | None = None) -> list[Finding]:
+def check(
+    config: RunConfig,
+    client: Client,
+    recipe: Recipe | None = None,
+    *,
+    prompts: int | None = None,
+) -> list[Finding]:
     """Look at everything that a run needs before it costs money.
 
     Args:
         config: The run, resolved.
         client: Makes boto3 clients for the environment's connection.
         recipe: The judge's recipe as it will be sent; default: the project's own of that name.
+        prompts: How many the run has, where that is known.
 
     Returns:
         Findings of all levels, in the order of a run. An error of AWS is a finding, too.
@@ -61,7 +68,68 @@ def check(config: RunConfig, client: Client, recipe: Recipe | None = None) -> li
         *permissions.check(config, service("iam"), service("sts"), s3, image),
         *quotas.check(config, service("service-quotas"), replicas),
         *bedrock_models.check(config, service("bedrock")),
+        *batches(config, service, prompts),
+        *endpoints(config, service("sagemaker")),
     ]
+
+
+def batches(config: RunConfig, service: Client, prompts: int | None) -> list[Finding]:
+    """Look whether batch jobs have enough records: each model has its minimum."""
+    findings = []
+    for model in config.models:
+        if prompts is None or not isinstance(model, BedrockModel) or not model.batch:
+            continue
+        least = quotas.batch_minimum(service("service-quotas"), model.model_id)
+        what = f"batch of {model.name}"
+        if prompts < least:
+            message = f"{prompts} prompts; a batch job of {model.model_id} takes {least} or more"
+            fix = "write batch: false on the model, or take more prompts"
+            findings.append(Finding("refused", what, message, fix))
+        else:
+            findings.append(Finding("ok", what, f"{prompts} prompts, {least} are needed"))
+    return findings
+
+
+def endpoints(config: RunConfig, sagemaker: Any) -> list[Finding]:
+    """Look whether endpoints that the run does not deploy are there (SageMaker: DescribeEndpoint).
+
+    Of one with inference components also whether the component is (DescribeInferenceComponent).
+    """
+    return [
+        finding
+        for model in config.models
+        if isinstance(model, SageMakerModel) and model.endpoint_name
+        for finding in attempt(
+            f"endpoint of {model.name}",
+            "sagemaker:DescribeEndpoint",
+            partial(_endpoint, model, sagemaker),
+        )
+    ]
+
+
+def _endpoint(model: SageMakerModel, sagemaker: Any) -> list[Finding]:
+    from botocore.exceptions import ClientError
+
+    what, component = f"endpoint of {model.name}", model.inference_component_name
+    try:
+        name, status = model.endpoint_name, None
+        status = sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"]
+        if component and status == "InService":
+            name = component
+            described = sagemaker.describe_inference_component(InferenceComponentName=component)
+            status = described["InferenceComponentStatus"]
+            if described["EndpointName"] != model.endpoint_name:
+                message = f"{component} belongs to endpoint {described['EndpointName']}"
+                return [Finding("refused", what, message, "correct the model's file")]
+    except ClientError as error:
+        if "Could not find" not in str(error):
+            raise
+        fix = f"correct the model's file, or deploy {name} first"
+        return [Finding("refused", what, f"there is no {name}", fix)]
+    if status != "InService":
+        message = f"{name} is {status}, not InService"
+        return [Finding("refused", what, message, "wait until it is in service")]
+    return [Finding("ok", what, f"{name} is in service")]
 
 
 def judge(config: RunConfig, recipe: Recipe) -> list[Finding]:

@@ -10,34 +10,40 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import islice
 from logging import getLogger
+from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import uuid4
 
-from include import account, judge, names, ownership, recipes, storage
+from include import account, judge, ledger, names, ownership, recipes, storage
 from include.config import BedrockModel, Model, ResponsesModel, RunConfig, SageMakerModel
 from include.config_files import resolve_config
 from include.errors import ConfigError, DeploymentError, GenerationError, ResultsError
-from include.records import Judgment, Pair, Prompt
+from include.records import Judgment, Pair, Prompt, Response
 from include.storage import RunFolder
 
 if TYPE_CHECKING:
-    from include.providers import Ask
+    from include.generate import Connect
+    from include.providers import Dialect
 
 log = getLogger(__name__)
 
 Client = Callable[..., Any]
 """Makes a boto3 client: service name, then botocore config options."""
 
-PROMPTS = "prompts/prompts.jsonl"
+PROMPTS = "prompts/index.json"
 RECIPE = "recipe/recipe.yaml"
 
-PATIENT = {"retries": {"mode": "standard", "total_max_attempts": 8}, "read_timeout": 120}
-"""botocore config for asking models: throttling and cut connections are tried again."""
+MOST_TASKS = 1000
+"""Generate tasks of a run at the most: Airflow maps no task over more than 1,024 by default."""
+
+IN_MEMORY = 64 * 1024**2
+"""Bytes of a file that is being written before it moves to disk."""
 
 
 class RunRecord(TypedDict):
@@ -67,6 +73,16 @@ class Deployment(TypedDict, total=False):
     endpoint_name: str | None
     requests: dict[str, Any] | None
     error: str
+
+
+class Generated(TypedDict):
+    """What a generate task did: the responses of one model to some prompts are there."""
+
+    model: str
+    start: int
+    stop: int
+    responses: int
+    """Usable ones."""
 
 
 class JudgeJob(TypedDict, total=False):
@@ -111,9 +127,23 @@ class Run:
         """Return the judge's recipe, as it is sent."""
         return recipes.from_yaml(self.folder.read(RECIPE))
 
-    def prompts(self) -> list[Prompt]:
-        """Return the run's prompts."""
-        return list(self.folder.read_records(PROMPTS, Prompt))
+    def prompts(self, start: int = 0, stop: int | None = None) -> Iterator[Prompt]:
+        """Yield the run's prompts from one place in the data set to another."""
+        for first, block in self.blocks(start, stop):
+            yield from block[max(start - first, 0) : None if stop is None else stop - first]
+
+    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, list[Prompt]]]:
+        """Yield the prompts as they are stored: a block's first place, and its prompts."""
+        index = self.index()
+        ends = [*index["blocks"][1:], index["count"]]
+        for first, end in zip(index["blocks"], ends, strict=True):
+            if end > start and (stop is None or first < stop):
+                yield first, list(self.folder.read_records(_block(first), Prompt))
+
+    def index(self) -> dict[str, Any]:
+        """Return what `load_prompts` found: count, digest, blocks and notices."""
+        index: dict[str, Any] = json.loads(self.folder.read(PROMPTS))
+        return index
 
 
 def open_run(record: RunRecord, client: Client) -> Run:
@@ -161,17 +191,56 @@ def resolve(
 
 def load_prompts(run: Run) -> list[Shard]:
     """Read the data set into `prompts/` and cut the work of every model into shards."""
-    from include.prompts import load_prompts as load
+    from include.prompts import open_prompts
 
-    prompts = load(run.config.dataset, s3=run.folder.s3)
-    run.folder.write_records(PROMPTS, prompts)
-    size = run.config.generation.shard_size
-    log.info("%d prompts for %d models", len(prompts), len(run.config.models))
+    size, sha256 = run.config.generation.shard_size, hashlib.sha256()
+    blocks: list[int] = []
+    count = conversations = 0
+    with open_prompts(run.config.dataset, s3=run.folder.s3) as source:
+        prompts = iter(source)
+        while block := list(islice(prompts, size)):
+            body = storage.to_lines(map(dataclasses.asdict, block))
+            run.folder.write(_block(count), body, "application/x-ndjson")
+            sha256.update(body)
+            blocks.append(count)
+            count += len(block)
+            conversations += sum(bool(prompt.turns) for prompt in block)
+            log.info("%d prompts read", count)
+        system = source.system_prompt
+        index: dict[str, Any] = {
+            "count": count,
+            "conversations": conversations,
+            "sha256": sha256.hexdigest(),
+            "blocks": blocks,
+            "notices": [dataclasses.asdict(notice) for notice in source.notices],
+            "system_prompt": dataclasses.asdict(system) if system else None,
+        }
+    run.folder.write(PROMPTS, json.dumps(index, indent=2))
+    for notice in index["notices"]:
+        log.warning("%s", notice["message"])
+    log.info("%d prompts for %d models", count, len(run.config.models))
+    return [shard for model in run.config.models for shard in _shards(run.config, model, index)]
+
+
+def _block(start: int) -> str:
+    return f"prompts/{start:06d}.jsonl"
+
+
+def _shards(config: RunConfig, model: Model, index: Mapping[str, Any]) -> list[Shard]:
+    """Cut one model's work: by the blocks that the prompts are stored in, several if need be."""
+    blocks, count = index["blocks"], index["count"]
+    step = math.ceil(len(blocks) * len(config.models) / MOST_TASKS)
+    if isinstance(model, ResponsesModel) or _is_batch(model):
+        step = len(blocks)  # read, or asked, in one go
+    starts = blocks[::step]
     return [
-        Shard(model=model.name, start=start, stop=min(start + size, len(prompts)))
-        for model in run.config.models
-        for start in range(0, len(prompts), size)
+        Shard(model=model.name, start=start, stop=stop)
+        for start, stop in zip(starts, [*starts[1:], count], strict=True)
     ]
+
+
+def _is_batch(model: Model) -> bool:
+    return isinstance(model, BedrockModel) and model.batch
 
 
 def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
@@ -180,36 +249,69 @@ def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
     Raises:
         ConfigError: Something that would stop the run later, when it has cost money.
     """
-    from include import preflight, providers
+    from include import preflight
 
-    findings = preflight.check(run.config, run.client, run.recipe())
+    index = run.index()
+    findings = preflight.check(run.config, run.client, run.recipe(), prompts=index["count"])
     for finding in findings:
         log.info("%s: %s: %s", finding.level, finding.what, finding.message)
     refused = preflight.refusals(findings)
     if refused:
         raise ConfigError(f"this run would fail:\n{refused}")
-    prompt = run.prompts()[0]
     for model in run.config.models:
-        if not isinstance(model, BedrockModel):
-            continue
-        tiny = model.parameters.model_copy(update={"max_tokens": 16})
-        answer = providers.bedrock(run.client("bedrock-runtime", **PATIENT), model, tiny)(prompt)
-        if answer.outcome == "error":
-            raise ConfigError(
-                f"model {model.name}: Bedrock refuses {model.model_id}: "
-                f"{answer.error_type}: {answer.error_message}"
-            )
-    total = max(shard["stop"] for shard in shards)
+        if isinstance(model, SageMakerModel) and model.schema_ == "inputs":
+            _check_no_conversation(model, index)
+        elif isinstance(model, BedrockModel):
+            _try_model(run, model)
+        elif isinstance(model, ResponsesModel):
+            _look_through(run, model)
     candidates = [model.name for model in run.config.candidates]
+    asked = [model for model in run.config.models if not isinstance(model, ResponsesModel)]
     log.info(
-        "%d prompts x %d models = %d responses; %d judge jobs on %s, two judgments per pair",
-        total,
-        len(run.config.models),
-        total * len(run.config.models),
+        "%d prompts x %d models = %d responses in %d tasks; %d judge jobs on %s, two judgments "
+        "per pair",
+        index["count"],
+        len(asked),
+        index["count"] * len(asked),
+        len(shards),
         len(candidates),
         run.config.judge.instance_type,
     )
     return candidates
+
+
+def _check_no_conversation(model: SageMakerModel, index: Mapping[str, Any]) -> None:
+    if index["conversations"]:
+        raise ConfigError(
+            f"model {model.name}: schema inputs sends raw text, and {index['conversations']} "
+            "prompts are conversations; write schema: messages"
+        )
+
+
+def _try_model(run: Run, model: BedrockModel) -> None:
+    """Ask a Bedrock model the first prompt for a few tokens, before anything costs more."""
+    from include import generate, providers
+
+    tiny = model.parameters.model_copy(update={"max_tokens": 16})
+    connect = _connect(run, providers.bedrock(model, tiny), 1)
+    answer = generate.ask_once(next(run.prompts()), model.name, connect)
+    if answer.outcome == "error":
+        raise ConfigError(
+            f"model {model.name}: Bedrock refuses {model.model_id}: "
+            f"{answer.error_type}: {answer.error_message}"
+        )
+
+
+def _look_through(run: Run, model: ResponsesModel) -> None:
+    """Join responses that exist already with the prompts, before anything costs money."""
+    from include.existing_responses import open_responses
+    from include.generate import tally
+
+    with open_responses(model, run.config.dataset, run.folder.s3) as there:
+        counted = tally(there.answer(run.prompts()))
+        for notice in there.notices():
+            log.warning("%s: %s", notice.code, notice.message)
+    counted.check(model.name, run.config.generation.max_error_rate)
 
 
 def reserve(run: Run, candidates: Sequence[str]) -> list[Deployment]:
@@ -235,9 +337,11 @@ def try_endpoint(run: Run, deployment: Deployment) -> None:
     Raises:
         DeploymentError: It answers with an error.
     """
-    answer = _ask(run, run.model(deployment["model"]), deployment["endpoint_name"], 1)(
-        run.prompts()[0]
-    )
+    from include import generate
+
+    model = run.model(deployment["model"])
+    connect = _connect(run, _dialect(model, deployment), 1)
+    answer = generate.ask_once(next(run.prompts()), model.name, connect)
     if answer.outcome == "error":
         raise DeploymentError(
             f"endpoint {deployment['endpoint_name']} is in service but does not answer: "
@@ -245,76 +349,174 @@ def try_endpoint(run: Run, deployment: Deployment) -> None:
         )
 
 
-def generate(run: Run, deployments: Sequence[Deployment], shard: Shard) -> dict[str, Any]:
-    """Ask one model for its responses to one shard of the prompts."""
+def generate(run: Run, deployments: Sequence[Deployment], shard: Shard) -> Generated | None:
+    """Ask one model for its responses to one shard of the prompts; return what is there now.
+
+    None for a model that is asked by a batch job: `batch` does that.
+    """
     from include import generate as stage
 
     model = run.model(shard["model"])
     deployment = next(d for d in deployments if d["model"] == model.name)
-    if isinstance(model, ResponsesModel):
-        raise ConfigError(f"model {model.name}: provider {model.provider} cannot be asked")
     if "error" in deployment:
         raise DeploymentError(f"{model.name} has no endpoint: {deployment['error']}")
-    at_once = model.limits.max_concurrency
-    responses = stage.generate(
-        run.folder,
-        model.name,
-        run.prompts()[shard["start"] : shard["stop"]],
-        _ask(run, model, deployment["endpoint_name"], at_once),
-        max_concurrency=at_once,
+    if isinstance(model, ResponsesModel):
+        return _take_existing(run, model, shard)
+    if _is_batch(model):
+        log.info("%s is asked by a batch job", model.name)
+        return None
+    rules = run.config.generation
+    book = open_ledger(run, model, deployment, shard)
+    most = model.limits.max_concurrency
+    stage.generate(
+        book,
+        _connect(run, _dialect(model, deployment), most),
+        _pace(model),
+        max_tokens=model.parameters.max_tokens or 0,
+        deadline_seconds=rules.shard_timeout_minutes * 60,
     )
-    stage.check_error_rate(model.name, responses, run.config.generation.max_error_rate)
-    return {"model": model.name, "responses": sum(r.usable for r in responses)}
+    return finish_shard(run, book)
 
 
-def _ask(run: Run, model: Model, endpoint_name: str | None, connections: int) -> Ask:
+def open_ledger(
+    run: Run, model: Model, deployment: Deployment | None, shard: Shard
+) -> ledger.Ledger:
+    """Open one model's ledger of one shard, with what earlier runs have for it if that is asked."""
+    rules = run.config.generation
+    settings = ledger.write_settings(run.folder, model.name, _settings(run, model, deployment))
+    prompts = list(run.prompts(shard["start"], shard["stop"]))
+    book = ledger.Ledger(run.folder, model.name, shard["start"], prompts, settings)
+    if rules.reuse == "baseline" and model == run.config.baseline:
+        home = f"{run.config.environment.output_s3_uri}/{run.config.evaluation}"
+        found = book.reuse(home, timedelta(days=rules.reuse_max_age_days))
+        log.info("%s: %d responses of earlier runs are used again", model.name, found)
+    return book
+
+
+def finish_shard(run: Run, book: ledger.Ledger) -> Generated:
+    """Return what is there of a shard.
+
+    Raises:
+        GenerationError: Too many of its responses cannot be used.
+    """
+    from include.generate import tally
+
+    counted = tally(book.responses())
+    counted.check(book.model, run.config.generation.max_error_rate)
+    usable = counted.total - counted.failed
+    return Generated(model=book.model, start=book.start, stop=book.stop, responses=usable)
+
+
+def _settings(run: Run, model: Model, deployment: Deployment | None) -> dict[str, Any]:
+    """Return all that shapes a model's responses beside the prompt."""
+    if isinstance(model, ResponsesModel):
+        # Read anew each time: the file may have been corrected.
+        return {"source": model.source, "read_at": datetime.now(UTC).isoformat()}
+    settings: dict[str, Any] = {"parameters": model.parameters.model_dump(exclude_none=True)}
+    if isinstance(model, BedrockModel):
+        return {**settings, "model_id": model.model_id}
+    settings["schema"] = model.schema_
+    if model.deploy and deployment and deployment["requests"]:
+        return {**settings, "container": deployment["requests"]["Model"]["PrimaryContainer"]}
+    # An endpoint of somebody else's: what is behind its name may change.
+    endpoint = run.client("sagemaker").describe_endpoint(EndpointName=model.endpoint_name)
+    return {
+        **settings,
+        "endpoint": model.endpoint_name,
+        "endpoint_config": endpoint["EndpointConfigName"],
+        "inference_component": model.inference_component_name,
+    }
+
+
+def _take_existing(run: Run, model: ResponsesModel, shard: Shard) -> Generated:
+    """Put responses that exist already into the ledger."""
+    from include.existing_responses import open_responses
+    from include.generate import Tally
+
+    settings = ledger.write_settings(run.folder, model.name, _settings(run, model, None))
+    counted = Tally()
+    with open_responses(model, run.config.dataset, run.folder.s3) as there:
+        for start, prompts in run.blocks(shard["start"], shard["stop"]):
+            book = ledger.Ledger(run.folder, model.name, start, prompts, settings)
+            for response in there.answer(prompts):
+                book.add(response)
+                counted.add(response)
+            book.flush()
+        notices = [dataclasses.asdict(notice) for notice in there.notices()]
+    run.folder.write(f"notices/{model.name}.json", json.dumps(notices))
+    counted.check(model.name, run.config.generation.max_error_rate)
+    return Generated(**shard, responses=counted.total - counted.failed)
+
+
+def _dialect(model: Model, deployment: Deployment) -> Dialect:
     from include import providers
 
     if isinstance(model, BedrockModel):
-        client = run.client("bedrock-runtime", max_pool_connections=connections, **PATIENT)
-        return providers.bedrock(client, model, model.parameters)
-    if isinstance(model, SageMakerModel) and endpoint_name:
-        client = run.client("sagemaker-runtime", max_pool_connections=connections, **PATIENT)
-        return providers.sagemaker(client, model, endpoint_name, model.parameters)
+        return providers.bedrock(model, model.parameters)
+    if isinstance(model, SageMakerModel) and deployment["endpoint_name"]:
+        return providers.sagemaker(model, deployment["endpoint_name"], model.parameters)
     raise ConfigError(f"model {model.name}: provider {model.provider} cannot be asked")
 
 
-def write_judge_input(run: Run, candidate: str, generated: Iterable[Mapping[str, Any]]) -> JudgeJob:
+def _connect(run: Run, dialect: Dialect, connections: int) -> Connect:
+    from include import providers
+
+    client = run.client(dialect.service)
+    timeout = run.config.generation.request_timeout_seconds
+    return partial(
+        providers.connected, client, dialect, max_connections=connections, timeout=timeout
+    )
+
+
+def _pace(model: SageMakerModel | BedrockModel) -> Any:
+    from include import pace, providers
+
+    limits = model.limits
+    weight = limits.output_token_weight
+    if weight is None:
+        weight = 1.0
+        if isinstance(model, BedrockModel):
+            weight = providers.output_token_weight(model.model_id)
+    return pace.Pace(
+        limits.start_concurrency,
+        limits.max_concurrency,
+        requests_per_minute=limits.requests_per_minute,
+        tokens_per_minute=limits.tokens_per_minute,
+        output_token_weight=weight,
+    )
+
+
+def write_judge_input(
+    run: Run,
+    candidate: str,
+    generated: Iterable[Generated | None],
+    batched: Iterable[Generated | None],
+) -> JudgeJob:
     """Put the responses of baseline and candidate side by side and describe the judge job.
 
     Args:
         run: The run.
         candidate: Its name.
         generated: What the `generate` tasks that succeeded returned.
+        batched: The same of the `batch` tasks.
 
     Raises:
         GenerationError: A generate task of one of the two has not succeeded, or too many of its
             responses cannot be used.
     """
-    from include.generate import check_error_rate, latest, read_responses
-    from include.pairs import judge_input, make_pairs
-
     forget_comparison(run, candidate)
-    prompts = run.prompts()
-    shards = math.ceil(len(prompts) / run.config.generation.shard_size)
-    succeeded = Counter(each["model"] for each in generated)
-    answers = []
-    for model in (run.config.baseline.name, candidate):
-        if succeeded[model] < shards:
-            raise GenerationError(
-                f"{shards - succeeded[model]} of {shards} generate tasks of {model} have not "
-                "succeeded; clear them"
-            )
-        responses = latest(read_responses(run.folder, model))
-        if not responses:
-            raise GenerationError(f"{model} answered no prompt at all; see its generate tasks")
-        check_error_rate(model, list(responses.values()), run.config.generation.max_error_rate)
-        answers.append(responses)
-    pairs = make_pairs(prompts, *answers)
-    run.folder.write_records(_pairs(candidate), pairs)
-    body = judge_input(pairs)
-    input_uri = run.folder.write(f"pairs/{candidate}/llm_judge.jsonl", body, "application/x-ndjson")
-    count = sum(pair.status == "judged" for pair in pairs)
+    both = (run.config.baseline.name, candidate)
+    there = [each for each in (*generated, *batched) if each]
+    for model in both:
+        _check_coverage(model, [each for each in there if each["model"] == model], run.index())
+    with (
+        SpooledTemporaryFile(IN_MEMORY) as pairs_file,
+        SpooledTemporaryFile(IN_MEMORY) as input_file,
+    ):
+        sha256, count = _write_pairs(run, both, pairs_file, input_file)
+        run.folder.upload(_pairs(candidate), pairs_file, "application/x-ndjson")
+        name = f"pairs/{candidate}/llm_judge.jsonl"
+        input_uri = run.folder.upload(name, input_file, "application/x-ndjson")
     if not count:
         return {"candidate": candidate, "token": uuid4().hex, "pairs": 0, "request": None}
     recipe = run.recipe()
@@ -329,7 +531,7 @@ def write_judge_input(run: Run, candidate: str, generated: Iterable[Mapping[str,
             environment.account_id,
             run.folder.uri,
             recipes.to_yaml(recipe),
-            hashlib.sha256(body).hexdigest(),
+            sha256,
         ),
         input_uri=input_uri,
         recipe_uri=run.folder.at(RECIPE),
@@ -338,6 +540,64 @@ def write_judge_input(run: Run, candidate: str, generated: Iterable[Mapping[str,
         tags=run.tags,
     )
     return {"candidate": candidate, "token": uuid4().hex, "pairs": count, "request": request}
+
+
+def _check_coverage(model: str, there: Sequence[Generated], index: Mapping[str, Any]) -> None:
+    """Raise unless the tasks that succeeded have answered every prompt of the run."""
+    reached = 0
+    for each in sorted(there, key=lambda each: each["start"]):
+        if each["start"] > reached:
+            break
+        reached = max(reached, each["stop"])
+    if reached < index["count"]:
+        raise GenerationError(
+            f"a generate task of {model} has not succeeded: the responses from prompt {reached} "
+            "on are not complete; clear it"
+        )
+
+
+def _write_pairs(
+    run: Run, models: tuple[str, str], pairs_file: Any, input_file: Any
+) -> tuple[str, int]:
+    """Write the pairs and what the judge gets of them; return the latter's digest and number.
+
+    Raises:
+        GenerationError: Too many responses of a model cannot be used.
+    """
+    from include.generate import Tally
+    from include.pairs import judge_input, make_pairs
+
+    settings = [ledger.read_settings(run.folder, model) or "" for model in models]
+    tallies = [Tally(), Tally()]
+    sha256, count = hashlib.sha256(), 0
+    for start, prompts in run.blocks():
+        answers: list[dict[str, Response]] = []
+        for model, digest, counted in zip(models, settings, tallies, strict=True):
+            found = ledger.current(run.folder, model, digest, prompts, start)
+            for prompt in prompts:
+                counted.add(found.get(prompt.prompt_id) or _not_there(prompt, model))
+            answers.append(found)
+        pairs = make_pairs(prompts, *answers)
+        pairs_file.write(storage.to_lines(map(dataclasses.asdict, pairs)))
+        body = judge_input(pairs)
+        input_file.write(body)
+        sha256.update(body)
+        count += sum(pair.status == "judged" for pair in pairs)
+    for model, counted in zip(models, tallies, strict=True):
+        counted.check(model, run.config.generation.max_error_rate)
+    return sha256.hexdigest(), count
+
+
+def _not_there(prompt: Prompt, model: str) -> Response:
+    return Response(
+        prompt_id=prompt.prompt_id,
+        model=model,
+        outcome="error",
+        text=None,
+        error_type="NotAsked",
+        error_message="it was not asked under the run's present config; clear the generate task",
+        attempts=0,
+    )
 
 
 def summarize(run: Run, job: JudgeJob) -> str:

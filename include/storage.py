@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -57,10 +58,34 @@ class RunFolder:
 
     def names(self, prefix: str) -> list[str]:
         """Return the names below `prefix`, sorted."""
+        return sorted(self.written(prefix))
+
+    def upload(self, name: str, file: IO[bytes], content_type: str) -> str:
+        """Store a file as one object, in pieces if it is large, and return its URI."""
+        bucket, key = split_uri(self.at(name))
+        file.seek(0)
+        self.s3.upload_fileobj(file, bucket, key, ExtraArgs={"ContentType": content_type})
+        return self.at(name)
+
+    def folders(self) -> list[str]:
+        """Return the names of the folders right below this one, sorted."""
+        bucket, key = split_uri(f"{self.uri}/")
+        pages = self.s3.get_paginator("list_objects_v2").paginate(
+            Bucket=bucket, Prefix=key, Delimiter="/"
+        )
+        found = (item["Prefix"] for page in pages for item in page.get("CommonPrefixes", []))
+        return sorted(prefix.removeprefix(key).rstrip("/") for prefix in found)
+
+    def written(self, prefix: str) -> dict[str, datetime]:
+        """Return the names below `prefix` and when each was last written."""
         bucket, key = split_uri(self.at(prefix))
         start = len(key) - len(prefix)
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
-        return sorted(item["Key"][start:] for page in pages for item in page.get("Contents", []))
+        return {
+            item["Key"][start:]: item["LastModified"]
+            for page in pages
+            for item in page.get("Contents", [])
+        }
 
     def write_records(self, name: str, records: Iterable[Any]) -> str:
         """Store dataclass records as JSON lines and return the URI."""

@@ -34,9 +34,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "preflight": {"bedrock_models", "config", "errors", "findings", "judge_table", "permissions"}
     | {"deploy", "quotas", "recipes", "storage"},
     # stages: they meet in records, not each other
-    "prompts": {"config", "errors", "records", "storage"},
-    "providers": {"config", "records"},
-    "generate": {"errors", "providers", "records", "storage"},
+    "rows": {"errors", "storage"},
+    "conversation": {"records"},
+    "prompts": {"config", "conversation", "errors", "records", "rows"},
+    "existing_responses": {"config", "errors", "records", "rows"},
+    "async_client": set(),
+    "providers": {"async_client", "config", "records"},
+    "pace": set(),
+    "ledger": {"records", "storage"},
+    "generate": {"errors", "ledger", "pace", "providers", "records"},
     "pairs": {"records", "storage"},
     "deploy": {"config", "errors"},
     "judge": {"config", "errors", "judge_table", "recipes"},
@@ -54,6 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"reconcile", "winrate"},
     "steps": GROUND
     | {"prompts", "providers", "generate", "pairs", "deploy", "judge", "judge_output"}
+    | {"existing_responses", "ledger", "pace"}
     | {"winrate", "publish", "preflight"},
     # the glue to Airflow
     "tasks": {"account", "config_files", "errors", "ownership", "steps"},
