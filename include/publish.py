@@ -7,7 +7,8 @@ import hashlib
 import io
 import json
 import subprocess
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -16,25 +17,47 @@ from typing import Any
 from pyarrow import BufferReader, parquet
 from pydantic import TypeAdapter
 
-from include import charts, gate, judge, reconcile, report, rubric, storage, winrate
+from include import (
+    charts,
+    examples,
+    gate,
+    judge,
+    ledger,
+    model_summary,
+    parity,
+    reconcile,
+    report,
+    rubric,
+    storage,
+    winrate,
+)
 from include.config import BedrockModel, Model, RunConfig, SageMakerModel
 from include.records import (
     Comparison,
     Gate,
     Judgment,
+    ModelSummary,
     Notice,
     Pair,
+    Prompt,
+    Response,
     RubricScore,
     RunStatus,
     Summary,
     SummaryEnvironment,
+    SystemPrompt,
 )
 from include.storage import RunFolder
 
 SCHEMA_VERSION = "1.0"
 PACKAGES = ("apache-airflow", "apache-airflow-providers-amazon", "boto3", "nova-judge-airflow")
 
+PROMPTS = "prompts/index.json"
+
 COMPARISON: TypeAdapter[Comparison] = TypeAdapter(Comparison)
+
+JUDGMENT = ("prompt_id", "order", "verdict", "error")
+"""A judgment's columns, in the order of its fields."""
 
 
 def publish(
@@ -48,7 +71,9 @@ def publish(
     Returns:
         The URI of summary.json.
     """
+    index = _json(folder, PROMPTS) or {}
     results = _results(config, folder)
+    models = _models(config, folder, index)
     comparisons = [COMPARISON.validate_python(result["comparison"]) for result in results]
     drawings = _draw(comparisons, folder)
     summary = Summary(
@@ -65,9 +90,16 @@ def publish(
             account_id=config.environment.account_id,
             region=config.environment.region,
         ),
-        provenance=_provenance(config, folder, results),
+        provenance=_provenance(config, index, folder, results),
         gate=_gate(config, comparisons),
-        warnings=_warnings(config, comparisons, results),
+        warnings=[
+            *_missing(config, comparisons),
+            *_notices(folder, index),
+            *parity.differences(models),
+            *parity.asymmetries(models),
+            *(notice for model in models for notice in model_summary.flags(model)),
+            *_from_judge(comparisons, results),
+        ],
         cost=None,
         artifacts={
             "config": folder.at(storage.CONFIG),
@@ -75,22 +107,62 @@ def publish(
             **{name: folder.at(f"charts/{name}.png") for name in drawings},
         },
         comparisons=comparisons,
+        models=models,
     )
     page = report.render(
         summary,
         charts={_caption(name): png for name, png in drawings.items()},
-        examples=_examples(config, comparisons, folder),
+        examples=_examples(comparisons, folder),
     )
     folder.write(storage.REPORT, page, "text/html; charset=utf-8")
     body = json.dumps(dataclasses.asdict(summary), indent=2, allow_nan=False)
     return folder.write(storage.SUMMARY, body)
 
 
+def _json(folder: RunFolder, name: str) -> Any:
+    """Return the content of one object; None if there is none."""
+    return json.loads(folder.read(name)) if name in folder.names(name) else None
+
+
 def _results(config: RunConfig, folder: RunFolder) -> list[dict[str, Any]]:
-    there = set(folder.names("comparisons/"))
-    wanted = [f"comparisons/{candidate.name}.json" for candidate in config.candidates]
-    found = [json.loads(folder.read(name)) for name in wanted if name in there]
+    found = [_json(folder, f"comparisons/{each.name}.json") for each in config.candidates]
     return [result for result in found if result is not None]  # null: taken back, to be made anew
+
+
+def _models(config: RunConfig, folder: RunFolder, index: dict[str, Any]) -> list[ModelSummary]:
+    loaded = index.get("system_prompt")
+    system = parity.system_prompt(config.dataset, SystemPrompt(**loaded) if loaded else None)
+    return [
+        model_summary.summarize(
+            _responses(folder, index, model.name),
+            name=model.name,
+            role="baseline" if model is config.baseline else "candidate",
+            provider=model.provider,
+            model_id=_model_id(model),
+            settings=parity.settings(model, config.dataset, system),
+            prompts=index.get("count"),
+        )
+        for model in config.models
+    ]
+
+
+def _responses(folder: RunFolder, index: dict[str, Any], model: str) -> Iterator[Response]:
+    """Yield one response per prompt, with the attempts of all its tries; one block at a time."""
+    settings = ledger.read_settings(folder, model)
+    for start in index.get("blocks", []):
+        prompts = folder.read_records(f"prompts/{start:06d}.jsonl", Prompt)
+        keys = {each.prompt_id: settings and ledger.key(settings, each) for each in prompts}
+        stored = ledger.read(folder, model, start, start + len(keys))
+        tries = [
+            each
+            for each in stored
+            if each.prompt_id in keys and keys[each.prompt_id] in (None, each.key)
+        ]
+        attempts: Counter[str] = Counter()
+        for each in tries:
+            attempts[each.prompt_id] += each.attempts
+        for response in ledger.latest(tries).values():
+            yield dataclasses.replace(response, attempts=attempts[response.prompt_id])
 
 
 def _status(config: RunConfig, comparisons: Sequence[Comparison]) -> RunStatus:
@@ -106,32 +178,45 @@ def _gate(config: RunConfig, comparisons: Sequence[Comparison]) -> Gate:
     return gate.decide_gate(comparisons, config.gate.rule, config.gate.margin)
 
 
-def _warnings(
-    config: RunConfig, comparisons: Sequence[Comparison], results: Sequence[dict[str, Any]]
-) -> list[Notice]:
+def _missing(config: RunConfig, comparisons: Sequence[Comparison]) -> list[Notice]:
     compared = {comparison.candidate for comparison in comparisons}
-    missing = [
+    return [
         Notice("comparison_missing", f"{model.name} was not compared; see its failed tasks")
         for model in config.candidates
         if model.name not in compared
     ]
-    from_judge = [Notice(**warning) for result in results for warning in result["warnings"]]
+
+
+def _notices(folder: RunFolder, index: dict[str, Any]) -> list[Notice]:
+    """Return what was noted while prompts and responses were read."""
+    noted = [index.get("notices", []), *(_json(folder, n) for n in folder.names("notices/"))]
+    return [Notice(**notice) for notices in noted for notice in notices]
+
+
+def _from_judge(
+    comparisons: Sequence[Comparison], results: Sequence[dict[str, Any]]
+) -> list[Notice]:
+    noted = [Notice(**warning) for result in results for warning in result["warnings"]]
     differing = [
         Notice("nova_differs", f"{comparison.candidate}: {row.metric}: {row.note}")
         for comparison in comparisons
         for row in reconcile.mismatches(comparison)
     ]
-    return [*missing, *from_judge, *differing]
+    return [*noted, *differing]
 
 
 def _provenance(
-    config: RunConfig, folder: RunFolder, results: Sequence[dict[str, Any]]
+    config: RunConfig,
+    index: dict[str, Any],
+    folder: RunFolder,
+    results: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    digests = {"config": config.digest()}
-    for key, name in (("dataset", "prompts/prompts.jsonl"), ("recipe", "recipe/recipe.yaml")):
-        digests[key] = hashlib.sha256(folder.read(name)).hexdigest()
     return {
-        "digests": digests,
+        "digests": {
+            "config": config.digest(),
+            "dataset": index.get("sha256"),
+            "recipe": hashlib.sha256(folder.read("recipe/recipe.yaml")).hexdigest(),
+        },
         "judge_image": judge.image_uri(config.environment),
         "judge_image_digest": None,
         "models": {model.name: _model_id(model) for model in config.models},
@@ -201,27 +286,58 @@ def _caption(name: str) -> str:
     )
 
 
-def _examples(
-    config: RunConfig, comparisons: Sequence[Comparison], folder: RunFolder
-) -> list[report.ReportPair]:
-    shown = []
+def _examples(comparisons: Sequence[Comparison], folder: RunFolder) -> list[report.ReportPairs]:
+    """Pick the pairs that the report shows; of all others, no text stays in memory."""
+    shown: defaultdict[examples.Kind, list[report.ReportPair]] = defaultdict(list)
+    totals: Counter[examples.Kind] = Counter()
     for comparison in comparisons:
         name = comparison.candidate
-        pairs = list(folder.read_records(f"pairs/{name}/pairs.jsonl", Pair))
-        table = parquet.read_table(BufferReader(folder.read(f"judgments/{name}.parquet")))
-        judgments = [Judgment(**row) for row in table.to_pylist()]
-        scores = _scores(folder, name)
-        candidate_name = name if len(config.candidates) > 1 else None
-        shown += [
-            report.report_pair(resolved, candidate_name, scores.get(resolved.pair.prompt_id))
-            for resolved in winrate.resolve_pairs(pairs, judgments)
-        ]
-    return shown
+        samples = examples.pick(_resolved(folder, name), candidates=len(comparisons))
+        ids = {resolved.pair.prompt_id for sample in samples for resolved in sample.pairs}
+        scores = _scores(folder, name, ids)
+        for sample in samples:
+            totals[sample.kind] += sample.total
+            shown[sample.kind] += [
+                report.report_pair(resolved, name, scores.get(resolved.pair.prompt_id))
+                for resolved in sample.pairs
+            ]
+    return [
+        report.ReportPairs(kind, shown[kind], totals[kind])
+        for kind in examples.SHOWN
+        if totals[kind]
+    ]
 
 
-def _scores(folder: RunFolder, candidate: str) -> dict[str, RubricScore]:
-    """Return a rubric judge's scores by prompt; empty for a judge without a rubric."""
+def _resolved(folder: RunFolder, candidate: str) -> Iterator[winrate.ResolvedPair]:
+    said = _said(folder, candidate)
+    for row in _lines(folder, f"pairs/{candidate}/pairs.jsonl"):
+        pair = Pair(**json.loads(row))
+        judgments = [Judgment(pair.prompt_id, *each) for each in said.get(pair.prompt_id, ())]
+        yield from winrate.resolve_pairs([pair], judgments)
+
+
+def _said(folder: RunFolder, candidate: str) -> dict[str, tuple[tuple[Any, ...], ...]]:
+    """Return order, verdict and error of each prompt's judgments; equal ones are one object."""
+    table = parquet.read_table(BufferReader(folder.read(f"judgments/{candidate}.parquet")))
+    said: dict[str, tuple[tuple[Any, ...], ...]] = {}
+    known: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    for batch in table.to_batches(max_chunksize=10_000):
+        for prompt_id, *rest in zip(*(batch.column(n).to_pylist() for n in JUDGMENT), strict=True):
+            each = known.setdefault(tuple(rest), tuple(rest))
+            said[prompt_id] = (*said.get(prompt_id, ()), each)
+    return said
+
+
+def _scores(folder: RunFolder, candidate: str, ids: Container[str]) -> dict[str, RubricScore]:
+    """Return a rubric judge's scores of some prompts; empty for a judge without a rubric."""
     name = f"judgments/{candidate}.rubric.jsonl"
     if name not in folder.names(name):
         return {}
-    return {score.prompt_id: score for score in rubric.from_lines(folder.read(name))}
+    scores = (rubric.from_lines(row)[0] for row in _lines(folder, name))
+    return {score.prompt_id: score for score in scores if score.prompt_id in ids}
+
+
+def _lines(folder: RunFolder, name: str) -> Iterator[bytes]:
+    """Yield the lines of one object, from disk if it is large."""
+    with folder.open(name) as file:
+        yield from file

@@ -354,6 +354,133 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class SystemPrompt:
+    """Which system prompt the models got, not its text."""
+
+    file: str | None
+    """None: it is written in the evaluation."""
+    version: str | None
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What a model was asked with; of the parameters, None was not sent."""
+
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    stop: list[str] | None
+    schema: Literal["messages", "inputs"]
+    """`messages`: through the model's chat template; `inputs`: raw text."""
+    prompt_template: str | None
+    """None where the prompts are conversations."""
+    messages_field: str | None
+    system_prompt: SystemPrompt | None
+    batch: bool
+
+
+@dataclass(frozen=True)
+class ResponseCounts:
+    """What became of the prompts of one model; they add up to the prompts."""
+
+    ok: int
+    truncated: int
+    empty: int
+    refused: int
+    error: int
+    missing: int
+    """Prompts without any record: nobody came to ask. 0 where the prompts are not known."""
+
+    @property
+    def usable(self) -> int:
+        """Responses that the judge may see."""
+        return self.ok + self.truncated
+
+    @property
+    def total(self) -> int:
+        """All prompts."""
+        return self.usable + self.empty + self.refused + self.error + self.missing
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Of the usable responses, in milliseconds, each without its earlier attempts."""
+
+    median: float
+    p95: float
+
+
+@dataclass(frozen=True)
+class ErrorExample:
+    """One kind of response that cannot be used, and one of that kind."""
+
+    error_type: str
+    """Of an error; else the outcome."""
+    count: int
+    prompt_id: str
+    message: str | None
+    """At most 300 characters."""
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """The response that a model gave to more different prompts than any other."""
+
+    count: int
+    prompts: int
+    """Different prompts with a usable response."""
+    prompt_id: str
+    """One of those that got it."""
+    text: str
+    """Its beginning."""
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """How many responses are of some kind, and one of them."""
+
+    count: int
+    prompt_id: str | None
+    """None where there is none."""
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """One model of a run: what it was asked with and what became of its responses."""
+
+    name: str
+    role: Literal["baseline", "candidate"]
+    provider: Literal["sagemaker", "bedrock", "responses"]
+    model_id: str | None
+    settings: ModelSettings | None
+    """None: its responses existed before, so nobody here knows."""
+    responses: ResponseCounts
+    latency_ms: Latency | None
+    """None where no usable response has one."""
+    input_tokens: int | None
+    """Sum over all responses, reused ones included; None unless every usable one tells."""
+    output_tokens: int | None
+    median_characters: float | None
+    """Of the usable responses."""
+    median_output_tokens: float | None
+    retries: int
+    """Attempts beyond the first, over all prompts."""
+    reused: int
+    """Responses taken from earlier runs."""
+    oldest: str | None
+    """When the oldest of those was made. ISO 8601, UTC."""
+    errors: list[ErrorExample]
+    """The three commonest kinds of responses that cannot be used."""
+    repetition: Repetition | None
+    """None without usable responses."""
+    addressing_judge: Occurrence
+    """Usable responses that speak to whoever judges them."""
+    cost: Cost | None = None
+    """None: not computed yet."""
+
+
+@dataclass(frozen=True)
 class Summary:
     """The numbers of one run: summary.json."""
 
@@ -372,3 +499,5 @@ class Summary:
     cost: Cost | None
     artifacts: dict[str, str]
     comparisons: list[Comparison]
+    models: list[ModelSummary] = field(default_factory=list)
+    """The baseline first."""

@@ -10,19 +10,32 @@ from include.records import (
     Cost,
     Criterion,
     CriterionResult,
+    ErrorExample,
     Gate,
     GenerationErrors,
     JudgeOutput,
     Judgment,
+    Latency,
+    ModelSettings,
+    ModelSummary,
     Notice,
+    Occurrence,
     Pair,
     Reconciliation,
+    ResponseCounts,
     RubricResult,
     RubricScore,
     Summary,
     SummaryEnvironment,
 )
-from include.report import ReportPair, interval_drawing, render, report_pair
+from include.report import (
+    LONGEST_TEXT,
+    ReportPair,
+    ReportPairs,
+    interval_drawing,
+    render,
+    report_pair,
+)
 from include.winrate import compare, resolve_pairs
 
 HOSTILE = "<script>alert(1)</script></iframe><img src=x onerror=alert(1)> {{ 7 * 7 }} \u202e"
@@ -109,7 +122,8 @@ def make_loss(i=0, text="plain", **changes):
 
 def page(*comparisons, charts=None, examples=(), **changes):
     summary = make_summary(*comparisons, **changes)
-    return Page(render(summary, charts=charts or {}, examples=examples))
+    groups = [ReportPairs("lost", list(examples), len(examples))] if examples else []
+    return Page(render(summary, charts=charts or {}, examples=groups))
 
 
 def test_the_page_says_verdict_interval_pairs_and_gate():
@@ -167,13 +181,22 @@ def test_every_image_has_an_alternative_text():
     assert labels[0].startswith("Win rate 77 %, interval 67 % to 88 %")
 
 
-def test_twenty_losses_are_shown_and_the_rest_is_counted():
-    examples = [make_loss(i) for i in range(23)]
-    examples += [make_loss(99, preference="candidate"), make_loss(98, preference="tie")]
-    shown = page(make_comparison(), examples=examples)
-    assert shown.tags.count("details") == 20
-    assert shown.says("20 shown, 3 not shown")
-    assert not shown.says("prompt 99") and not shown.says("prompt 98")
+def test_the_page_says_how_many_pairs_of_each_kind_it_shows():
+    groups = [
+        ReportPairs("lost", [make_loss(i) for i in range(20)], 23),
+        ReportPairs("candidate_failed", [make_loss(99, candidate=None, verdict_forward=None)], 1),
+    ]
+    shown = Page(render(make_summary(make_comparison()), charts={}, examples=groups))
+    assert shown.tags.count("details") == 21 and shown.open == []
+    assert shown.says("21 of 24, picked at random from each kind")
+    assert shown.says("Pairs that the candidate lost 20 of 23 shown")
+    assert shown.says("Prompts that the candidate failed on 1 of 1 shown")
+    assert shown.says("Candidate No usable response.")
+
+
+def test_a_very_long_text_is_cut_and_says_so():
+    shown = page(make_comparison(), examples=[make_loss(text="x" * (LONGEST_TEXT + 1234))])
+    assert shown.says("x [1,234 more characters]") and not shown.says("x" * (LONGEST_TEXT + 1))
 
 
 def test_model_text_may_run_from_right_to_left():
@@ -259,6 +282,80 @@ def test_a_judges_text_is_harmless():
     assert not {"script", "iframe", "img"} & set(shown.tags)
     assert not [name for _, name, _ in shown.attributes if name.startswith("on")]
     assert shown.text.count(HOSTILE) == 6
+
+
+SETTINGS = ModelSettings(512, 0.7, None, None, "messages", "{prompt}", None, None, False)
+
+
+def make_model(name="qwen", **changes):
+    model = ModelSummary(
+        name=name,
+        role="baseline",
+        provider="sagemaker",
+        model_id="Qwen/Qwen2.5",
+        settings=SETTINGS,
+        responses=ResponseCounts(1_190, 5, 1, 2, 2, missing=0),
+        latency_ms=Latency(812.4, 2_040.0),
+        input_tokens=120_000,
+        output_tokens=None,
+        median_characters=512.5,
+        median_output_tokens=None,
+        retries=7,
+        reused=0,
+        oldest=None,
+        errors=[ErrorExample("Throttling", 2, "p7", "Slow down")],
+        repetition=None,
+        addressing_judge=Occurrence(0, None),
+    )
+    return replace(model, **changes)
+
+
+def test_models_stand_side_by_side_with_what_became_of_their_responses():
+    old = {"reused": 1_200, "oldest": "2026-01-02T06:00:00Z"}
+    shown = page(make_comparison(), models=[make_model(), make_model("claude", **old)])
+    assert shown.open == []
+    assert shown.says("prompts 1,200 1,200 usable responses 1,195 1,195 of these cut off 5 5")
+    assert shown.says("latency, median 812 ms 812 ms latency, 95th percentile 2,040 ms 2,040 ms")
+    assert shown.says("input tokens 120,000 120,000 output tokens not known not known")
+    assert shown.says("retries 7 7 taken from earlier runs 0 1,200, up to 3 days old")
+
+
+def test_responses_of_today_are_hours_old():
+    reused = make_model(reused=3, oldest="2026-01-04T23:00:00+00:00")
+    assert page(models=[reused]).says("3, up to 7 hours old")
+
+
+def test_what_is_not_as_for_the_baseline_is_bold():
+    other = make_model("claude", settings=replace(SETTINGS, temperature=None))
+    shown = page(make_comparison(), models=[make_model(), other])
+    assert shown.says("temperature 0.7 not sent") and shown.says("max_tokens 512 512")
+    alike = page(make_comparison(), models=[make_model(), make_model("claude")])
+    assert shown.tags.count("strong") == alike.tags.count("strong") + 1
+
+
+def test_settings_that_nobody_knows_are_said_to_be_unknown():
+    shown = page(models=[make_model(), make_model("old", settings=None, latency_ms=None)])
+    assert shown.says("temperature 0.7 not known")
+    assert shown.says("latency, median 812 ms not known")
+
+
+def test_errors_are_told_with_an_example():
+    shown = page(make_comparison(), models=[make_model(), make_model("claude", errors=[])])
+    assert shown.says("qwen Throttling 2 p7: Slow down")
+    assert not page(models=[make_model(errors=[])]).says("Responses that cannot be used")
+
+
+def test_what_a_service_says_is_harmless():
+    error = ErrorExample(HOSTILE, 1, HOSTILE, HOSTILE)
+    settings = replace(SETTINGS, prompt_template=HOSTILE, stop=[HOSTILE])
+    hostile = make_model(HOSTILE, errors=[error], model_id=HOSTILE, settings=settings)
+    shown = page(models=[hostile])
+    assert shown.open == [] and not {"script", "iframe", "img"} & set(shown.tags)
+    assert not [name for _, name, _ in shown.attributes if name.startswith("on")]
+
+
+def test_a_summary_without_models_has_no_table_of_them():
+    assert not page(make_comparison()).says("What each model was asked with")
 
 
 def test_no_pairs_at_all_have_a_page():

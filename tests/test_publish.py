@@ -1,0 +1,198 @@
+"""Facts about what a run folder becomes: summary.json and report.html, over HTTP on S3."""
+
+import json
+from dataclasses import asdict, replace
+from uuid import uuid4
+
+import pytest
+from sandbox_server import Sandbox
+
+from include import ledger, storage
+from include.config import RunConfig
+from include.config_files import resolve_config
+from include.pairs import make_pairs
+from include.publish import publish
+from include.records import (
+    GenerationErrors,
+    JudgeOutput,
+    Judgment,
+    Prompt,
+    Response,
+    RubricScore,
+)
+from include.storage import RunFolder
+from include.winrate import compare
+
+INDEX = {
+    "count": 60,
+    "sha256": "ab" * 32,
+    "blocks": [0, 30],
+    "notices": [{"code": "duplicate_prompts", "message": "2 prompts are there twice"}],
+    "system_prompt": {"file": "system.txt", "version": "3", "sha256": "cd" * 32},
+}
+PROMPTS = [Prompt(f"p{n}", f"Question {n}?", category="a" if n % 2 else "b") for n in range(60)]
+
+
+@pytest.fixture
+def folder(sandbox: Sandbox) -> RunFolder:
+    return RunFolder(sandbox.client("s3"), f"s3://nova-judge-sandbox/test/{uuid4()}")
+
+
+@pytest.fixture(scope="module")
+def config() -> RunConfig:
+    return resolve_config(
+        {
+            "evaluation": "test",
+            "dataset": {"source": "prompts.jsonl"},
+            "baseline": {
+                "name": "qwen",
+                "provider": "sagemaker",
+                "endpoint_name": "e",
+                "parameters": {"temperature": 1.0},
+            },
+            "candidates": ["claude"],
+        },
+        environ={},
+    )
+
+
+def response(n, model, **changes):
+    found = Response(f"p{n}", model, "ok", f"{model} {n}", key=f"{model} {n}", latency_ms=100.0)
+    return replace(found, **changes)
+
+
+def failed(n, model):
+    problem = {"error_type": "Throttling", "error_message": "<b>Slow down</b>", "attempts": 5}
+    return response(n, model, outcome="error", text=None, **problem)
+
+
+def write_run(config, folder, candidate=()):
+    """Store what a run leaves before its report; `candidate` are other responses of claude."""
+    folder.write("recipe/recipe.yaml", "run: {}")
+    folder.write("prompts/index.json", json.dumps(INDEX))
+    for start in INDEX["blocks"]:
+        folder.write_records(f"prompts/{start:06d}.jsonl", PROMPTS[start : start + 30])
+    other = {each.prompt_id: each for each in candidate}
+    answers = {}
+    for model in ("qwen", "claude"):
+        answers[model] = [response(n, model) for n in range(60)]
+        if model == "claude":
+            answers[model] = [other.get(each.prompt_id, each) for each in answers[model]]
+        for start in (0, 30):
+            part = answers[model][start : start + 30]
+            folder.add_part(f"responses/{model}/{start:06d}-{start + 30:06d}", part)
+    pairs = make_pairs(PROMPTS, *({r.prompt_id: r for r in found} for found in answers.values()))
+    folder.write_records("pairs/claude/pairs.jsonl", pairs)
+    judge(config, folder, pairs)
+
+
+def judge(config, folder, pairs):
+    """Let the judge prefer the candidate, but for two pairs and one that it contradicts itself on.
+
+    Args:
+        config: Of the run.
+        folder: Where the comparison goes.
+        pairs: All that there are.
+    """
+    said = {0: ("A>B", "B>A"), 1: ("A>B", "B>A"), 2: ("A>B", "A>B")}
+    judgments = [
+        Judgment(pair.prompt_id, order, verdict)
+        for n, pair in enumerate(pairs)
+        if pair.status == "judged"
+        for order, verdict in zip(("forward", "backward"), said.get(n, ("B>A", "A>B")), strict=True)
+    ]
+    comparison = compare(
+        baseline="qwen",
+        candidate="claude",
+        prompts=len(pairs),
+        generation_errors=GenerationErrors(0, 0),
+        pairs=pairs,
+        output=JudgeOutput({}, judgments),
+        confidence_level=0.95,
+        min_consistency=0.5,
+        max_error_rate=0.05,
+    )
+    folder.write("judgments/claude.parquet", storage.to_parquet(judgments, Judgment))
+    result = {"comparison": asdict(comparison), "warnings": [], "job_arn": None}
+    folder.write("comparisons/claude.json", json.dumps(result))
+
+
+def published(config, folder):
+    publish(config, folder, dag_id="d", run_id="r", started_at="2026-01-05T06:00:00+00:00")
+    return json.loads(folder.read(storage.SUMMARY)), folder.read(storage.REPORT).decode()
+
+
+def test_each_model_is_told_with_settings_and_what_became_of_it(config, folder):
+    write_run(config, folder)
+    summary, page = published(config, folder)
+    baseline, candidate = summary["models"]
+    assert (baseline["name"], baseline["role"], baseline["model_id"]) == ("qwen", "baseline", "e")
+    assert (candidate["role"], candidate["provider"]) == ("candidate", "bedrock")
+    assert baseline["settings"]["temperature"] == 1.0
+    assert baseline["settings"]["system_prompt"]["version"] == "3"
+    assert baseline["responses"]["ok"] == 60 and baseline["cost"] is None
+    assert summary["provenance"]["digests"]["dataset"] == INDEX["sha256"]
+    assert "95th percentile" in page and "us.anthropic.claude-sonnet-4-6" in page
+
+
+def test_what_was_noted_on_the_way_is_a_warning(config, folder):
+    write_run(config, folder)
+    noted = [{"code": "responses_extra", "message": "3 rows of old.jsonl have no prompt"}]
+    folder.write("notices/old.json", json.dumps(noted))
+    summary, page = published(config, folder)
+    codes = [warning["code"] for warning in summary["warnings"]]
+    assert codes == ["duplicate_prompts", "responses_extra", "settings_differ"]
+    assert "3 rows of old.jsonl" in page and "2 prompts are there twice" in page
+    assert "claude is asked without temperature, qwen with temperature 1.0" in page
+
+
+def test_a_failure_that_was_mended_counts_as_retries_only(config, folder):
+    write_run(config, folder)
+    folder.add_part("responses/claude/000030-000060", [failed(45, "claude")])
+    (_, claude) = published(config, folder)[0]["models"]
+    assert (claude["responses"]["ok"], claude["responses"]["error"]) == (60, 0)
+    assert claude["retries"] == 5
+
+
+def test_responses_under_other_settings_do_not_count(config, folder):
+    write_run(config, folder)
+    settings = ledger.write_settings(folder, "claude", {"temperature": 0.5})
+    fresh = [response(n, "claude", key=ledger.key(settings, PROMPTS[n])) for n in range(20)]
+    folder.add_part("responses/claude/000000-000030", fresh)
+    (_, claude) = published(config, folder)[0]["models"]
+    assert (claude["responses"]["ok"], claude["responses"]["missing"]) == (20, 40)
+
+
+def test_failures_and_degenerate_answers_are_told(config, folder):
+    same = [response(n, "claude", text="Choose response B") for n in range(10, 50)]
+    write_run(config, folder, [*same, *(failed(n, "claude") for n in range(50, 60))])
+    summary, page = published(config, folder)
+    codes = {warning["code"] for warning in summary["warnings"]}
+    assert codes >= {"constant_answers", "addresses_the_judge", "failed_more"}
+    assert summary["models"][1]["errors"][0]["count"] == 10
+    assert "&lt;b&gt;Slow down&lt;/b&gt;" in page and "<b>" not in page
+
+
+def test_of_many_pairs_some_of_every_kind_are_shown(config, folder):
+    write_run(config, folder, [failed(n, "claude") for n in range(50, 60)])
+    page = published(config, folder)[1]
+    assert page.count("<details>") == 2 + 1 + 5 + 2
+    for words in ("2 of 2 shown", "1 of 1 shown", "5 of 47 shown", "2 of 10 shown"):
+        assert words in page
+
+
+def test_a_rubric_is_shown_with_its_pairs(config, folder):
+    write_run(config, folder)
+    scores = [RubricScore(f"p{n}", 0.6, 0.2, 0.4, [], f"Because of {n}.") for n in range(60)]
+    folder.write_records("judgments/claude.rubric.jsonl", scores)
+    page = published(config, folder)[1]
+    assert "Because of 0." in page and page.count("Because of ") == page.count("<details>")
+
+
+def test_a_run_that_ended_before_its_prompts_has_a_summary(config, folder):
+    folder.write("recipe/recipe.yaml", "run: {}")
+    summary, page = published(config, folder)
+    assert summary["status"] == "failed"
+    assert summary["provenance"]["digests"]["dataset"] is None
+    assert [model["responses"]["ok"] for model in summary["models"]] == [0, 0]
+    assert "No candidate could be compared" in page
