@@ -115,7 +115,8 @@ def _truncated(baseline: ModelSummary, candidate: ModelSummary) -> Iterator[Noti
         _Share(model.name, model.responses.truncated, model.responses.usable)
         for model in (baseline, candidate)
     ]
-    if _apart(*shares):
+    told = baseline.settings and candidate.settings  # files of responses do not say what was cut
+    if told and _apart(*shares):
         less, more = sorted(shares, key=lambda share: share.value)
         yield Notice(
             "truncated_more",

@@ -180,7 +180,7 @@ def _model_column(model: ModelSummary, ended: datetime) -> dict[str, str]:
         "model": model.model_id or "not known",
         "prompts": _count(found.total),
         "usable responses": _count(found.usable),
-        "of these cut off": _count(found.truncated),
+        "of these cut off": _count(found.truncated if model.settings else None),
         "empty": _count(found.empty),
         "refused": _count(found.refused),
         "errors": _count(found.error),

@@ -139,6 +139,11 @@ def test_a_model_that_is_cut_off_more_often_is_named():
     assert parity.asymmetries(models[::-1]) == parity.asymmetries(models)
 
 
+def test_whether_existing_responses_were_cut_off_is_not_known():
+    models = asked(QWEN, counts=counts(50, 50)), asked(OLD, counts=counts(100))
+    assert parity.asymmetries(models) == []
+
+
 def test_a_model_that_fails_more_often_is_named():
     models = asked(QWEN, counts=counts(90, 0, 3, 3, 4, 5)), asked(CLAUDE, counts=counts(100))
     (notice,) = parity.asymmetries(models)

@@ -337,6 +337,7 @@ def test_settings_that_nobody_knows_are_said_to_be_unknown():
     shown = page(models=[make_model(), make_model("old", settings=None, latency_ms=None)])
     assert shown.says("temperature 0.7 not known")
     assert shown.says("latency, median 812 ms not known")
+    assert shown.says("of these cut off 5 not known")
 
 
 def test_errors_are_told_with_an_example():
