@@ -1,6 +1,7 @@
 """Facts about the sandbox's models, endpoint configs and endpoints, seen by boto3 over HTTP."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -168,20 +169,192 @@ def test_config_and_model_may_go_before_their_endpoint(sandbox: Sandbox) -> None
     sagemaker.delete_endpoint(EndpointName=endpoint)
 
 
-def test_an_inference_component_is_refused_by_name(sandbox: Sandbox) -> None:
-    endpoint = name("component")
-    create_endpoint(sandbox, endpoint)
-    wait(sandbox, endpoint, "InService")
-    message = refused(
-        sandbox.client("sagemaker-runtime").invoke_endpoint,
-        "ValidationError",
-        EndpointName=endpoint,
-        InferenceComponentName="adapter",
-        Body="{}",
+def create_bare_endpoint(sandbox: Sandbox, endpoint: str) -> None:
+    """Create an endpoint that inference components may be put on."""
+    sagemaker = sandbox.client("sagemaker")
+    variant = {"VariantName": "AllTraffic", "InstanceType": "ml.g5.2xlarge"}
+    sagemaker.create_endpoint_config(
+        EndpointConfigName=endpoint,
+        ExecutionRoleArn=ROLE,
+        ProductionVariants=[{**variant, "InitialInstanceCount": 1}],
     )
-    assert "Inference Component" in message
-    assert "adapter" in message
-    sandbox.client("sagemaker").delete_endpoint(EndpointName=endpoint)
+    sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=endpoint)
+
+
+def component(endpoint: str, name: str, **changes: Any) -> dict[str, Any]:
+    """Return CreateInferenceComponent's request."""
+    container = {"Image": "tgi", "Environment": {"HF_MODEL_ID": "Tiny/Tiny-1B"}}
+    needs = {"NumberOfAcceleratorDevicesRequired": 1, "MinMemoryRequiredInMb": 1024}
+    return {
+        "InferenceComponentName": name,
+        "EndpointName": endpoint,
+        "VariantName": "AllTraffic",
+        "Specification": {"Container": container, "ComputeResourceRequirements": needs},
+        "RuntimeConfig": {"CopyCount": 1},
+        **changes,
+    }
+
+
+def until(sandbox: Sandbox, name: str, *states: str) -> dict[str, Any]:
+    describe = sandbox.client("sagemaker").describe_inference_component
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        description = describe(InferenceComponentName=name)
+        if description["InferenceComponentStatus"] in states:
+            return description
+        time.sleep(0.05)
+    raise AssertionError(description)
+
+
+CHAT = json.dumps({"messages": [{"role": "user", "content": "Why?"}]})
+
+
+def test_inference_components_answer_by_name_and_go_before_their_endpoint(
+    sandbox: Sandbox,
+) -> None:
+    endpoint, mine, other = name("shared"), name("mine"), name("other")
+    sagemaker, runtime = sandbox.client("sagemaker"), sandbox.client("sagemaker-runtime")
+    create_bare_endpoint(sandbox, endpoint)
+    wait(sandbox, endpoint, "InService")
+    create_model(sandbox, other, HF_MODEL_ID="Huge/Huge-70B")
+    sagemaker.create_inference_component(**component(endpoint, mine))
+    needs = {"MinMemoryRequiredInMb": 1024}
+    made_of = {"ModelName": other, "ComputeResourceRequirements": needs}
+    sagemaker.create_inference_component(**component(endpoint, other, Specification=made_of))
+    assert until(sandbox, mine, "Creating", "InService")["EndpointName"] == endpoint
+    until(sandbox, mine, "InService")
+    described = until(sandbox, other, "InService")
+    assert described["Specification"] == made_of
+    assert described["RuntimeConfig"] == {"DesiredCopyCount": 1, "CurrentCopyCount": 1}
+    for asked, model in ((mine, "Tiny/Tiny-1B"), (other, "Huge/Huge-70B")):
+        answer = runtime.invoke_endpoint(
+            EndpointName=endpoint, InferenceComponentName=asked, Body=CHAT
+        )
+        assert json.loads(answer["Body"].read())["model"] == model
+    message = refused(sagemaker.delete_endpoint, EndpointName=endpoint)
+    assert message == (
+        "Cannot delete endpoint with inference component associated. "
+        "Please delete inference component and try it again."
+    )
+    for each in (mine, other):
+        sagemaker.delete_inference_component(InferenceComponentName=each)
+    assert until(sandbox, mine, "Deleting")
+    refused(sagemaker.delete_endpoint, EndpointName=endpoint)
+    time.sleep(0.3)
+    sagemaker.delete_endpoint(EndpointName=endpoint)
+    gone = refused(sagemaker.describe_inference_component, InferenceComponentName=mine)
+    assert gone.startswith("Could not find inference component")
+
+
+def test_an_endpoint_that_answers_by_component_wants_one_of_its_own(sandbox: Sandbox) -> None:
+    endpoint, bare, own = name("plain"), name("bare"), name("own")
+    sagemaker = sandbox.client("sagemaker")
+    create_endpoint(sandbox, endpoint)
+    create_bare_endpoint(sandbox, bare)
+    wait(sandbox, endpoint, "InService")
+    wait(sandbox, bare, "InService")
+    sagemaker.create_inference_component(**component(bare, own))
+    invoke = sandbox.client("sagemaker-runtime").invoke_endpoint
+
+    def said(**request: Any) -> str:
+        return refused(invoke, "ValidationError", **request, Body=CHAT)
+
+    assert said(EndpointName=bare).startswith("Inference Component Name header is required for")
+    unknown = said(EndpointName=bare, InferenceComponentName="absent")
+    assert unknown == "Inference Component absent of account 000000000000 not found."
+    assert "is not allowed for" in said(EndpointName=endpoint, InferenceComponentName=own)
+    on_a_model = refused(sagemaker.create_inference_component, **component(endpoint, name("never")))
+    assert on_a_model.startswith("Inference Components are not supported in this Endpoint.")
+    until(sandbox, own, "InService")
+    sagemaker.delete_inference_component(InferenceComponentName=own)
+    sagemaker.delete_endpoint(EndpointName=endpoint)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"EndpointName": "absent"}, "Could not find endpoint"),
+        ({"VariantName": "absent"}, 'Could not find variant "absent"'),
+        ({"RuntimeConfig": {"CopyCount": 0}}, "copy count an integer larger than 0"),
+        ({"Specification": {}}, "Specification needs one of ModelName"),
+        ({"Specification": {"ModelName": "absent"}}, "Could not find model"),
+        ({"InferenceComponentName": "no_underscores"}, "regular expression pattern"),
+    ],
+)
+def test_a_component_that_makes_no_sense_is_refused(
+    bare: Sandbox, changes: dict[str, Any], message: str
+) -> None:
+    create = bare.client("sagemaker").create_inference_component
+    assert message in refused(create, **component("bare", name("nonsense"), **changes))
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """Has an endpoint `bare` in service, which answers by inference component."""
+    delays = "endpoint=0,delete=0"
+    with running_sandbox(tmp_path_factory.mktemp("bare"), sandbox_delays=delays) as running:
+        create_bare_endpoint(running, "bare")
+        yield running
+
+
+def test_components_are_listed_by_endpoint_and_keep_their_tags(bare: Sandbox) -> None:
+    create_bare_endpoint(bare, "second")
+    sagemaker, prefix = bare.client("sagemaker"), name("listed")
+    tags = [{"Key": "team", "Value": "search"}]
+    for number, endpoint in enumerate(("bare", "bare", "second")):
+        made = sagemaker.create_inference_component(
+            **component(endpoint, f"{prefix}-{number}", Tags=tags)
+        )
+    assert sagemaker.list_tags(ResourceArn=made["InferenceComponentArn"])["Tags"] == tags
+
+    def listed(**query: Any) -> list[str]:
+        pages = sagemaker.get_paginator("list_inference_components").paginate(
+            NameContains=prefix, PaginationConfig={"PageSize": 2}, **query
+        )
+        found = [each for page in pages for each in page["InferenceComponents"]]
+        return [each["InferenceComponentName"].rsplit("-", 1)[1] for each in found]
+
+    assert listed() == ["2", "1", "0"]
+    assert listed(EndpointNameEquals="bare") == ["1", "0"]
+    assert listed(EndpointNameEquals="second", VariantNameEquals="AllTraffic") == ["2"]
+    assert listed(VariantNameEquals="absent") == []
+    assert listed(StatusEquals="Failed") == []
+
+
+def test_a_component_whose_container_does_not_start_fails_and_can_be_deleted(
+    bare: Sandbox,
+) -> None:
+    sagemaker, broken = bare.client("sagemaker"), name("broken")
+    container = {"Image": "tgi", "Environment": {"SANDBOX_FAIL": "no disk"}}
+    made_of = {"Container": container}
+    sagemaker.create_inference_component(**component("bare", broken, Specification=made_of))
+    failed = until(bare, broken, "Failed")
+    assert failed["FailureReason"] == "no disk"
+    assert failed["Specification"]["Container"]["DeployedImage"]["SpecifiedImage"] == "tgi"
+    again = refused(sagemaker.create_inference_component, **component("bare", broken))
+    assert again.startswith("Cannot create already existing inference component")
+    invoke = bare.client("sagemaker-runtime").invoke_endpoint
+    asked = {"EndpointName": "bare", "InferenceComponentName": broken, "Body": CHAT}
+    assert "not found" in refused(invoke, "ValidationError", **asked)
+    sagemaker.delete_inference_component(InferenceComponentName=broken)
+
+
+def test_components_survive_kill_9(tmp_path: Path) -> None:
+    with running_sandbox(tmp_path, sandbox_delays="endpoint=0") as running:
+        create_bare_endpoint(running, "e")
+        running.client("sagemaker").create_inference_component(**component("e", "c"))
+        running.kill()
+        running.start()
+        invoke = running.client("sagemaker-runtime").invoke_endpoint
+        answer = invoke(EndpointName="e", InferenceComponentName="c", Body=CHAT)
+        assert json.loads(answer["Body"].read())["model"] == "Tiny/Tiny-1B"
+
+
+def test_a_config_without_a_model_needs_a_role(sandbox: Sandbox) -> None:
+    variant = {"VariantName": "v", "InstanceType": "ml.g5.2xlarge", "InitialInstanceCount": 1}
+    create = sandbox.client("sagemaker").create_endpoint_config
+    request = {"EndpointConfigName": name("bare"), "ProductionVariants": [variant]}
+    assert "ExecutionRoleArn is required" in refused(create, **request)
 
 
 def test_lists_know_statuses_times_and_orders(sandbox: Sandbox) -> None:

@@ -5,16 +5,16 @@ So it goes on where it was after the sandbox was killed.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from include.sandbox import logs
+from include.sandbox.components import Components, takes_components
 from include.sandbox.dice import Counted
 from include.sandbox.entities import Entity, now
 from include.sandbox.errors import AwsError, validation
 from include.sandbox.listing import page, summary_of
 from include.sandbox.quotas import Quotas
-from include.sandbox.resources import Caller, Kind
+from include.sandbox.resources import FAIL_VARIABLE, Caller, Kind, modified, status
 from include.sandbox.s3_store import ACCOUNT
 from include.sandbox.settings import Delays, Faults
 
@@ -24,8 +24,16 @@ NO_CAPACITY = (
     "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. "
     "Please retry using a different ML instance type or after some time."
 )
-FAIL_VARIABLE = "SANDBOX_FAIL"
-"""A container with this variable fails to start, for the reason that it holds."""
+
+NO_COMPONENT_NAMED = (
+    "Inference Component Name header is required for endpoints to which you plan to deploy "
+    "inference components. Please include Inference Component Name header or consider using "
+    "SageMaker models."
+)
+COMPONENT_NAMED = (
+    "Inference Component Name header is not allowed for endpoints to which you dont plan to deploy "
+    "inference components. Please remove the Inference Component Name header and try again."
+)
 
 
 class Endpoints:
@@ -36,11 +44,13 @@ class Endpoints:
         kind: Kind,
         configs: Kind,
         models: Kind,
+        components: Components,
         quotas: Quotas,
         delays: Delays,
         faults: Faults,
     ) -> None:
         self._kind, self._configs, self._models = kind, configs, models
+        self._components = components
         self._quotas, self._delays, self._faults = quotas, delays, faults
         self._dice = Counted()
 
@@ -104,6 +114,11 @@ class Endpoints:
             found = self._kind.find(caller.region, request["EndpointName"])
             if self.status(found) not in ("InService", "Failed"):
                 raise _in_progress(found)
+            if self._components.on(found["name"]):
+                raise validation(
+                    "Cannot delete endpoint with inference component associated. "
+                    "Please delete inference component and try it again."
+                )
             self._kind.entities.put({**found, "deleted": now()})
         return {}
 
@@ -122,38 +137,32 @@ class Endpoints:
 
     def status(self, endpoint: Entity) -> str:
         """Return what an endpoint is doing now."""
-        if endpoint["deleted"]:
-            return "Deleting"
-        if time.time() < endpoint["created"] + self._delays.endpoint:
-            return "Creating"
-        if endpoint["failure"]:
-            return "Failed"
-        updated = endpoint.get("updated")
-        if updated and time.time() < updated + self._delays.endpoint:
-            return "Updating"
-        return "InService"
+        return status(endpoint, self._delays.endpoint)
 
     def container(self, name: str, component: str | None = None) -> Request:
         """Return the container that answers for an endpoint.
 
         Raises:
-            AwsError: It is not in service, or it is asked for an inference component.
+            AwsError: It is not in service, or it is asked for an inference component that it does
+                not have, or for none where it has nothing else.
         """
         self._sweep()
         endpoint = self._kind.entities.get(name)
-        status = self.status(endpoint) if endpoint else None
-        if endpoint is None or status not in ("InService", "Updating"):
+        state = self.status(endpoint) if endpoint else None
+        if endpoint is None or state not in ("InService", "Updating"):
             raise AwsError("ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")
+        if takes_components(endpoint.get("config", {})):
+            if not component:
+                raise AwsError("ValidationError", NO_COMPONENT_NAMED)
+            return self._components.container(name, component)
         if component:
-            raise AwsError(
-                "ValidationError",
-                "Inference Component Name header is not allowed for endpoints to which you deploy "
-                f"SageMaker models, and the sandbox has no inference components: {component}",
-            )
-        return dict(endpoint["previous" if status == "Updating" else "container"])
+            raise AwsError("ValidationError", COMPONENT_NAMED)
+        return dict(endpoint["previous" if state == "Updating" else "container"])
 
     def _container(self, config: Request, region: str) -> Request:
         """Return what runs behind a config's first variant; it is kept, models may be deleted."""
+        if takes_components(config):
+            return {}
         name = config["ProductionVariants"][0].get("ModelName", "")
         model = self._models.find(region, name)["request"]
         several = model.get("Containers") or [{}]
@@ -178,20 +187,10 @@ class Endpoints:
             self._quotas.refuse_beyond(instance_type, "endpoint", used, count)
 
     def _modified(self, endpoint: Entity) -> float:
-        """Return when an endpoint last changed."""
-        changed = endpoint["deleted"] or endpoint.get("updated")
-        if changed and self.status(endpoint) in ("Deleting", "Updating"):
-            return float(changed)
-        since = float(changed or endpoint["created"])
-        later = 0 if self.status(endpoint) == "Creating" else self._delays.endpoint
-        return round(since + later, 3)
+        return modified(endpoint, self._delays.endpoint)
 
     def _sweep(self) -> None:
-        """Forget the endpoints whose deletion is over."""
-        for endpoint in self._kind.entities.all():
-            deleted = endpoint["deleted"]
-            if deleted and time.time() >= deleted + self._delays.delete:
-                self._kind.entities.delete(endpoint["name"])
+        self._kind.sweep(self._delays.delete)
 
 
 def _in_progress(endpoint: Entity) -> AwsError:
@@ -199,8 +198,8 @@ def _in_progress(endpoint: Entity) -> AwsError:
 
 
 def _log(name: str, config: Request, container: Request, region: str, failure: str | None) -> None:
-    """Write what the container says as it starts; nothing where there is no instance."""
-    if failure and "capacity" in failure.lower():
+    """Write what the container says as it starts; nothing where there is none, or no instance."""
+    if not container or (failure and "capacity" in failure.lower()):
         return
     variant, image = config["ProductionVariants"][0]["VariantName"], container.get("Image", "")
     last = f"Error: {failure}" if failure else "Ready to serve requests"
@@ -213,7 +212,7 @@ def _variant(variant: Request, image: str, since: float) -> Request:
     deployed = {"SpecifiedImage": image, "ResolvedImage": image, "DeploymentTime": since}
     return {
         "VariantName": variant["VariantName"],
-        "DeployedImages": [deployed],
+        "DeployedImages": [deployed] if image else [],
         "CurrentWeight": weight,
         "DesiredWeight": weight,
         "CurrentInstanceCount": count,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from include.sandbox.listing import cut
 from include.sandbox.s3_store import ACCOUNT
 
 Request = dict[str, Any]
+
+FAIL_VARIABLE = "SANDBOX_FAIL"
+"""A container with this variable fails to start, for the reason that it holds."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,12 @@ class Kind:
         self.find(region, name)
         self.entities.delete(name)
 
+    def sweep(self, lasts: float) -> None:
+        """Forget what was marked as deleted, once that is over."""
+        for entity in self.entities.all():
+            if entity["deleted"] and time.time() >= entity["deleted"] + lasts:
+                self.entities.delete(entity["name"])
+
 
 def arn_of(region: str, resource: str, name: str) -> str:
     """Return an ARN of SageMaker's."""
@@ -73,6 +83,33 @@ def arn_of(region: str, resource: str, name: str) -> str:
 def new_entity(name: str, arn: str, request: Request) -> Entity:
     """Return a resource as it is stored."""
     return {"name": name, "arn": arn, "request": request, "created": now()}
+
+
+def status(entity: Entity, lasts: float) -> str:
+    """Return what an endpoint or a component is doing now.
+
+    Args:
+        entity: With `created`, `deleted`, `failure` and, where it is being changed, `updated`.
+        lasts: Seconds that creating and updating take.
+    """
+    if entity["deleted"]:
+        return "Deleting"
+    if time.time() < entity["created"] + lasts:
+        return "Creating"
+    if entity["failure"]:
+        return "Failed"
+    if time.time() < entity.get("updated", 0) + lasts:
+        return "Updating"
+    return "InService"
+
+
+def modified(entity: Entity, lasts: float) -> float:
+    """Return when an endpoint or a component last changed."""
+    changed, doing = entity["deleted"] or entity.get("updated"), status(entity, lasts)
+    if changed and doing in ("Deleting", "Updating"):
+        return float(changed)
+    since = float(changed or entity["created"])
+    return round(since + (0 if doing == "Creating" else lasts), 3)
 
 
 def told(entity: Entity) -> Request:

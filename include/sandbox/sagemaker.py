@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from include.sandbox.components import Components, takes_components
 from include.sandbox.endpoints import Endpoints
-from include.sandbox.errors import AwsError
+from include.sandbox.errors import AwsError, validation
 from include.sandbox.listing import page, summary_of
 from include.sandbox.quotas import Quotas
 from include.sandbox.resources import Caller, Kind, Tags, told
@@ -29,14 +30,18 @@ class SageMaker:
         models = Kind(folder / "models", "model", "model")
         configs = Kind(folder / "endpoint_configs", "endpoint configuration", "endpoint-config")
         endpoints = Kind(folder / "endpoints", "endpoint", "endpoint")
+        placed = Kind(folder / "inference_components", "inference component", "inference-component")
+        components = Components(placed, endpoints, models, settings.delays)
         self.endpoints = Endpoints(
-            endpoints, configs, models, quotas, settings.delays, settings.faults
+            endpoints, configs, models, components, quotas, settings.delays, settings.faults
         )
-        tagged = [models.entities, configs.entities, endpoints.entities, jobs.entities]
+        kinds = (models, configs, endpoints, placed)
+        tagged = [*(kind.entities for kind in kinds), jobs.entities]
         self._parts = (
             Models(models),
             EndpointConfigs(configs, models),
             self.endpoints,
+            components,
             TrainingJobOperations(jobs, quotas),
             Tags(tagged),
         )
@@ -99,6 +104,10 @@ class EndpointConfigs:
         for variant in request["ProductionVariants"]:
             if "ModelName" in variant:
                 self._models.find(caller.region, variant["ModelName"])
+        if takes_components(request) and "ExecutionRoleArn" not in request:
+            raise validation(
+                "ExecutionRoleArn is required for endpoint configs whose variants name no model."
+            )
         name = request["EndpointConfigName"]
         return {"EndpointConfigArn": self._kind.create(caller.region, name, request)}
 
