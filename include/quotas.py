@@ -1,7 +1,8 @@
-"""Instance types of a run in, findings about SageMaker's quotas for them out."""
+"""Instance types and batch jobs of a run in, what AWS's quotas say about them out."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,12 @@ from include.findings import Finding, attempt
 
 LISTS = ("list_service_quotas", "list_aws_default_service_quotas")
 """Applied values first; Service Quotas leaves out of them what nobody ever changed."""
+
+BATCH_MINIMUM = "Minimum number of records per batch inference job for "
+"""How the name of a quota of Bedrock begins; a model's name follows."""
+BATCH_DEFAULT = 100
+"""AWS's default of these quotas."""
+DATE = re.compile(r"\d{8}")
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,64 @@ def find(client: Any, names: set[str]) -> dict[str, dict[str, Any]]:
             if len(found) == len(names):
                 return found
     return found
+
+
+def batch_minimum(client: Any, model_id: str) -> int:
+    """Return how many records a batch job of a model needs (Service Quotas: ListServiceQuotas).
+
+    Args:
+        client: boto3's client for `service-quotas`.
+        model_id: Id or ARN of a model or of an inference profile.
+
+    Returns:
+        The quota's value; 100, AWS's default, where Service Quotas names no such model or does not
+        let us look: Bedrock itself refuses what is too little.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        minimums = _batch_minimums(client)
+    except (BotoCoreError, ClientError):
+        return BATCH_DEFAULT
+    fitting = [name for name in minimums if names_model(name, model_id)]
+    return minimums[max(fitting, key=len)] if fitting else BATCH_DEFAULT
+
+
+def _batch_minimums(client: Any) -> dict[str, int]:
+    """Return least numbers of records by the name that quotas call a model by."""
+    found: dict[str, int] = {}
+    for operation in LISTS:
+        for page in client.get_paginator(operation).paginate(
+            ServiceCode="bedrock", PaginationConfig={"PageSize": 100}
+        ):
+            for quota in page["Quotas"]:
+                name = quota["QuotaName"]
+                if name.startswith(BATCH_MINIMUM):
+                    found.setdefault(name.removeprefix(BATCH_MINIMUM), int(quota["Value"]))
+    return found
+
+
+def names_model(name: str, model_id: str) -> bool:
+    """Whether the name that quotas call a model by may mean this model; the longest one does.
+
+    Example:
+        >>> names_model("Claude Sonnet 4.5", "us.anthropic.claude-sonnet-4-5-20250929-v1:0")
+        True
+        >>> names_model("Claude Sonnet 4", "us.anthropic.claude-sonnet-4-5-20250929-v1:0")
+        False
+    """
+    wanted = _words(name)
+    words = _words(DATE.sub("", model_id.rsplit("/", 1)[-1].partition(":")[0]))
+    for start in range(len(words) - len(wanted) + 1):
+        after = words[start + len(wanted) :][:1]
+        goes_on = wanted[-1].isdecimal() and bool(after) and after[0].isdecimal()
+        if words[start : start + len(wanted)] == wanted and not goes_on:
+            return True
+    return False
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z]+|\d+", text.lower())
 
 
 def _finding(need: Need, quota: dict[str, Any] | None, region: str) -> Finding:

@@ -396,6 +396,83 @@ def test_a_quota_of_zero_in_the_account_stops_the_run(tmp_path: Path) -> None:
     assert refused.startswith("quota: ml.g5.12xlarge for training job usage is 0, the run needs 1")
 
 
+MINIMUM = "Minimum number of records per batch inference job for "
+MINIMUMS = {
+    "Claude 3 Haiku": 101,
+    "Claude 3.5 Sonnet": 102,
+    "Claude 3.5 Sonnet v2": 103,
+    "Claude Sonnet 4": 104,
+    "Claude Sonnet 4.5": 105,
+    "Nova Micro V1": 106,
+    "Nova Pro V1": 107,
+    "Llama 3.1 8B Instruct": 108,
+    "Llama 3.1 70B Instruct": 109,
+    "OpenAI GPT OSS 120b": 110,
+    "Qwen3 235B": 111,
+    "DeepSeek v3": 112,
+    "Mistral Small": 113,
+}
+"""Names as Service Quotas spells them."""
+
+
+def batch_quotas(stub: Stubber) -> None:
+    """Answer with values of the account's own for half of the models, AWS's defaults for all."""
+    rows = [quota(f"{MINIMUM}{name}", value) for name, value in MINIMUMS.items()]
+    others = [quota("Records per batch inference job for Nova Micro V1", 100_000)]
+    defaults = [{**row, "Value": 100.0} for row in rows[:6]]
+    stub.add_response("list_service_quotas", {"Quotas": [*others, *rows[:6]]})
+    stub.add_response(
+        "list_aws_default_service_quotas", {"Quotas": [*others, *defaults, *rows[6:]]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("model_id", "least"),
+    [
+        ("anthropic.claude-3-haiku-20240307-v1:0", 101),
+        ("anthropic.claude-3-5-sonnet-20240620-v1:0", 102),
+        ("us.anthropic.claude-3-5-sonnet-20241022-v2:0", 103),
+        ("us.anthropic.claude-sonnet-4-20250514-v1:0", 104),
+        ("global.anthropic.claude-sonnet-4-5-20250929-v1:0", 105),
+        ("us.anthropic.claude-sonnet-4-6", 100),
+        ("amazon.nova-micro-v1:0", 106),
+        ("arn:aws:bedrock:us-east-1:1:inference-profile/us.amazon.nova-pro-v1:0", 107),
+        ("meta.llama3-1-8b-instruct-v1:0", 108),
+        ("us.meta.llama3-1-70b-instruct-v1:0", 109),
+        ("openai.gpt-oss-120b-1:0", 110),
+        ("qwen.qwen3-235b-a22b-2507-v1:0", 111),
+        ("deepseek.v3-v1:0", 112),
+        ("mistral.mistral-small-2402-v1:0", 113),
+        ("us.amazon.nova-2-lite-v1:0", 100),
+        ("arn:aws:bedrock:us-east-1:1:application-inference-profile/x1", 100),
+    ],
+)
+def test_the_least_records_of_a_batch_are_the_models_own(model_id: str, least: int) -> None:
+    assert quotas.batch_minimum(stubbed("service-quotas", batch_quotas), model_id) == least
+
+
+def test_the_least_records_are_awss_default_where_nobody_may_look() -> None:
+    denied = stubbed(
+        "service-quotas",
+        lambda stub: stub.add_client_error("list_service_quotas", "AccessDeniedException"),
+    )
+    assert quotas.batch_minimum(denied, "amazon.nova-micro-v1:0") == 100
+
+
+def test_the_least_records_are_what_bedrock_then_asks_for(tmp_path: Path) -> None:
+    least = {"Nova Micro V1": 7, "Claude Haiku 4.5": 9, "Llama 3.3 70B Instruct": 11}
+    changed = ",".join(f"{MINIMUM}{name}={value}" for name, value in least.items())
+    with running_sandbox(tmp_path, sandbox_quotas=changed) as account:
+        client = account.client("service-quotas")
+        for model_id, value in (
+            ("us.amazon.nova-micro-v1:0", 7),
+            ("us.anthropic.claude-haiku-4-5-20251001-v1:0", 9),
+            ("us.meta.llama3-3-70b-instruct-v1:0", 11),
+            ("us.amazon.nova-lite-v1:0", 100),
+        ):
+            assert quotas.batch_minimum(client, model_id) == value
+
+
 def test_asking_a_profile_needs_the_model_behind_it_too() -> None:
     asked = [
         need.resource for need in permissions.caller_needs(config()) if "claude" in need.purpose
