@@ -19,7 +19,12 @@ from airflow.sdk import DAG, CronTriggerTimetable, task_group
 from include import steps
 from include.config_files import evaluation_files, example, form, load_evaluation
 from include.errors import JudgeError
-from include.operators import DeleteEndpointOperator, DeployEndpointOperator, NovaJudgeOperator
+from include.operators import (
+    BatchOperator,
+    DeleteEndpointOperator,
+    DeployEndpointOperator,
+    NovaJudgeOperator,
+)
 from include.tasks import as_airflow_param, broken, resolve, step
 
 ATTEMPTS = {
@@ -48,6 +53,13 @@ def pipeline(evaluation: dict[str, Any] | None) -> None:
         .partial(run=run, deployments=deploy.output)
         .expand(shard=shards)
     )
+    # Beside the endpoints, not before them: a batch job may take a day, and they cost by the hour.
+    batch = BatchOperator.partial(
+        task_id="batch",
+        run=run,
+        aws_conn_id=run["aws_conn_id"],
+        map_index_template="{{ task.config['model'] }}",
+    ).expand(config=reserved)
     delete = DeleteEndpointOperator.partial(
         task_id="delete",
         run=run,
@@ -64,7 +76,7 @@ def pipeline(evaluation: dict[str, Any] | None) -> None:
             steps.write_judge_input,
             trigger_rule="all_done",
             map_index_template="{{ task.op_args[1] }}",
-        )(run, candidate, generate)
+        )(run, candidate, generate, batch.output)
         judged = NovaJudgeOperator(
             task_id="judge",
             run=run,

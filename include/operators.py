@@ -1,4 +1,4 @@
-"""SageMaker operators that never pay twice and leave nothing behind; records in, records out.
+"""AWS operators that never pay twice and leave nothing behind; records in, records out.
 
 The provider's operators trip over what a first try left behind, cannot delete an endpoint, start a
 second job on a retry and let go of a job that a person ended; the classes here change exactly that.
@@ -14,19 +14,21 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from airflow.providers.amazon.aws.links.base_aws import BASE_AWS_CONSOLE_LINK, BaseAwsLink
+from airflow.providers.amazon.aws.operators.bedrock import BedrockBatchInferenceOperator
 from airflow.providers.amazon.aws.operators.sagemaker import (
     SageMakerBaseOperator,
     SageMakerEndpointOperator,
     SageMakerTrainingOperator,
 )
+from airflow.providers.amazon.aws.triggers.bedrock import BedrockBatchInferenceCompletedTrigger
 from airflow.providers.amazon.aws.triggers.sagemaker import SageMakerTrigger
 from airflow.sdk import BaseOperatorLink
 from airflow.sdk.exceptions import AirflowFailException
 
-from include import cloudwatch, judge, steps
+from include import asking, cloudwatch, judge, steps
 from include.errors import DeploymentError, JudgeJobError
 from include.ownership import IN_PROGRESS
-from include.steps import Deployment, JudgeJob, RunRecord
+from include.runs import BatchJob, Deployment, JudgeJob, Run, RunRecord, open_run
 from include.tasks import aws, readable_errors
 
 ALREADY_THERE = "Cannot create already existing"
@@ -146,7 +148,7 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
 
     def _tried(self) -> Any:
         with readable_errors():
-            run = steps.open_run(self.run, aws(self.run["aws_conn_id"]))
+            run = open_run(self.run, aws(self.run["aws_conn_id"]))
             try:
                 steps.try_endpoint(run, self.config)
             except DeploymentError as error:
@@ -242,15 +244,18 @@ STOPPING: set[asyncio.Task[None]] = set()
 """What is stopping jobs just now; asyncio itself keeps no hold of its tasks."""
 
 
-class NovaJudgeTrigger(SageMakerTrigger):
-    """Waits for a judge job, and stops it when a person ends the task that waits for it.
+class StopsWithItsTask:
+    """A trigger that stops the job that it waits for when a person ends the task.
 
     Airflow calls `on_kill` when a person marks the deferred task failed, successful or skipped, and
     also when it is cleared; then the next try attaches to the job, so it must go on.
     """
 
+    task_instance: Any
+    log: Any
+
     async def on_kill(self) -> None:
-        """Stop the job (SageMaker: StopTrainingJob), unless its task was only cleared.
+        """Stop the job, unless its task was only cleared.
 
         The triggerer cancels a trigger again about every second until it is gone, and with it
         whatever `on_kill` is waiting for; so the work is a task of its own.
@@ -265,15 +270,160 @@ class NovaJudgeTrigger(SageMakerTrigger):
         from botocore.exceptions import ClientError
 
         if not await sync_to_async(_was_ended)(self.task_instance):
-            self.log.info("Judge job %s goes on: the next try attaches to it", self.job_name)
+            self.log.info("%s goes on: the next try attaches to it", self._job())
             return
+        try:
+            await self._send_stop()
+        except ClientError as error:
+            self.log.warning("%s is not stopped: %s", self._job(), error)
+            return
+        self.log.info("%s is being stopped: its task was ended", self._job())
+
+    def _job(self) -> str:
+        """Name the job in a sentence."""
+        raise NotImplementedError
+
+    async def _send_stop(self) -> None:
+        """Ask AWS to stop the job."""
+        raise NotImplementedError
+
+
+class NovaJudgeTrigger(StopsWithItsTask, SageMakerTrigger):
+    """Waits for a judge job; stopped by StopTrainingJob."""
+
+    def _job(self) -> str:
+        return f"Judge job {self.job_name}"
+
+    async def _send_stop(self) -> None:
         async with await self.hook().get_async_conn() as client:
-            try:
-                await client.stop_training_job(TrainingJobName=self.job_name)
-            except ClientError as error:
-                self.log.warning("Judge job %s is not stopped: %s", self.job_name, error)
-                return
-        self.log.info("Judge job %s is being stopped: its task was ended", self.job_name)
+            await client.stop_training_job(TrainingJobName=self.job_name)
+
+
+class BatchTrigger(StopsWithItsTask, BedrockBatchInferenceCompletedTrigger):
+    """Waits for a batch inference job; stopped by StopModelInvocationJob."""
+
+    def _job(self) -> str:
+        return f"Batch job {self._arn()}"
+
+    async def _send_stop(self) -> None:
+        async with await self.hook().get_async_conn() as client:
+            await client.stop_model_invocation_job(jobIdentifier=self._arn())
+
+    def _arn(self) -> str:
+        return str(self.serialized_fields["job_arn"])
+
+
+class BatchOperator(BedrockBatchInferenceOperator):
+    """Ask a model by one batch inference job, once, and put its answers into the ledger.
+
+    Like the judge's: the job's name is a digest of what it asks, and an attempt; one that runs or
+    has ended is found again. A job asks only for what is missing, so that a task that is cleared
+    pays for what failed and nothing else; what is too little for a job is asked one by one.
+
+    Args:
+        run: The run's record.
+        config: A `runs.Deployment`; nothing happens unless its model is asked by batch jobs.
+
+    Returns:
+        A `runs.Generated`, None for models that are not asked by batch jobs.
+    """
+
+    template_fields: Sequence[str] = (
+        *BedrockBatchInferenceOperator.template_fields,
+        "run",
+        "config",
+    )
+
+    def __init__(self, *, run: RunRecord, config: Deployment, **kwargs: Any) -> None:
+        nothing = dict.fromkeys(("job_name", "role_arn", "model_id", "input_uri", "output_uri"), "")
+        super().__init__(deferrable=True, **nothing, **kwargs)
+        self.run, self.config = run, config
+        self._started: tuple[str, Any] | None = None
+
+    def execute(self, context: Any) -> Any:
+        """Find or start the job, wait for it without a worker, take what it wrote."""
+        run = open_run(self.run, aws(self.run["aws_conn_id"]))
+        model = run.model(self.config["model"])
+        if not asking.is_batch(model):
+            return None
+        with readable_errors():
+            job = asking.prepare_batch(run, model)
+            if job is None:
+                return asking.count_batch(run, model)
+            name, found = self._find(run, job)
+            if found and found["status"] in BATCH_ENDED:
+                self._take(run, model, job, found)
+                return asking.count_batch(run, model)
+            if found is None and name.endswith("-1") and asking.ask_rest(run, model, job):
+                return asking.count_batch(run, model)
+            arn = found["jobArn"] if found else self._start(name, job)
+            self._started = (arn, context.get("ti"))
+        self.log.info("Waiting for batch job %s", arn)
+        poll = self.run["poll_seconds"]
+        self.defer(
+            trigger=BatchTrigger(
+                job_arn=arn,
+                waiter_delay=poll,
+                waiter_max_attempts=BATCH_SECONDS // poll,
+                aws_conn_id=self.aws_conn_id,
+                botocore_config=self.botocore_config,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=BATCH_SECONDS),
+        )
+
+    def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> Any:
+        """Go on after the wait: what became of the job is asked of Bedrock."""
+        return self.execute(context)
+
+    def on_kill(self) -> None:
+        """Stop the job if a person ended the task; if a worker was scaled in, leave it running."""
+        if self._started and _was_ended_in_time(self._started[1]):
+            self.hook.conn.stop_model_invocation_job(jobIdentifier=self._started[0])
+
+    def _find(self, run: Run, job: BatchJob) -> tuple[str, Any]:
+        """Return the attempt to use and its description, None if it is still to be started."""
+        pages = self.hook.conn.get_paginator("list_model_invocation_jobs").paginate(
+            nameContains=job["name"]
+        )
+        there = {each["jobName"]: each for page in pages for each in page["invocationJobSummaries"]}
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            name = f"{job['name']}-{attempt}"
+            found = there.get(name)
+            if found is None:
+                return name, None
+            if found["status"] in BATCH_FAILED:
+                self.log.warning("%s is %s: %s", name, found["status"], found.get("message"))
+            elif not asking.is_taken(run, job, _job_id(found)):
+                return name, found
+        raise AirflowFailException(f"{MAX_ATTEMPTS} batch jobs {job['name']}-N failed")
+
+    def _start(self, name: str, job: BatchJob) -> str:
+        self.log.info("Starting batch job %s for %d prompts", name, job["records"])
+        answer = self.hook.conn.create_model_invocation_job(
+            jobName=name, clientRequestToken=name, **job["request"]
+        )
+        return str(answer["jobArn"])
+
+    def _take(self, run: Run, model: Any, job: BatchJob, found: Any) -> None:
+        if found["status"] != "Completed":
+            self.log.warning(
+                "%s is %s: %s", found["jobName"], found["status"], found.get("message")
+            )
+        asking.take_batch(run, model, job, _job_id(found))
+
+
+BATCH_ENDED = ("Completed", "PartiallyCompleted", "Expired")
+"""Statuses of a batch job that has written what it will."""
+
+BATCH_FAILED = ("Failed", "Stopped", "Stopping")
+
+BATCH_SECONDS = 26 * 3600
+"""How long a batch job is waited for; Bedrock ends it after 24 hours."""
+
+
+def _job_id(found: Any) -> str:
+    return str(found["jobArn"]).rsplit("/", 1)[-1]
 
 
 class NovaJudgeOperator(SageMakerTrainingOperator):
@@ -347,19 +497,14 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
         if self._started is None:
             return
         name, ti = self._started
-        ended: list[bool] = []
-        # In a thread: the signal may have interrupted a call that holds what this one needs.
-        asking = threading.Thread(target=lambda: ended.append(_was_ended(ti)), daemon=True)
-        asking.start()
-        asking.join(timeout=3)
-        if ended == [True] and self._describe(name):
+        if _was_ended_in_time(ti) and self._describe(name):
             self.hook.conn.stop_training_job(TrainingJobName=name)
 
     def _start(self, request: dict[str, Any]) -> None:
         from botocore.exceptions import ClientError
 
         name = request["TrainingJobName"]
-        run = steps.open_run(self.run, aws(self.run["aws_conn_id"]))
+        run = open_run(self.run, aws(self.run["aws_conn_id"]))
         steps.forget_comparison(run, self.config["candidate"])
         self.log.info("Starting judge job %s for %d pairs", name, self.config["pairs"])
         try:
@@ -393,7 +538,7 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
     def _is_wanted(self, name: str, status: str) -> bool:
         """Whether a job is running, or complete and not yet handed on by this task."""
         if status == "Completed":
-            run = steps.open_run(self.run, aws(self.run["aws_conn_id"]))
+            run = open_run(self.run, aws(self.run["aws_conn_id"]))
             return not steps.is_summarized(run, self.config, name)
         return status in ("InProgress", "Stopping")
 
@@ -462,6 +607,18 @@ def _was_ended(ti: Any) -> bool:
         dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
     )
     return any(state in BY_HAND for state in found.get(ti.run_id, {}).values())
+
+
+def _was_ended_in_time(ti: Any) -> bool:
+    """Ask the same within the seconds that a killed task has.
+
+    In a thread: the signal may have interrupted a call that holds what this one needs.
+    """
+    ended: list[bool] = []
+    question = threading.Thread(target=lambda: ended.append(_was_ended(ti)), daemon=True)
+    question.start()
+    question.join(timeout=3)
+    return ended == [True]
 
 
 def _until_endpoint_is_ready(operator: Any, name: str, seconds: int) -> SageMakerTrigger:

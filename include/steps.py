@@ -10,147 +10,38 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from logging import getLogger
 from tempfile import SpooledTemporaryFile
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import IO, Any
 from uuid import uuid4
 
-from include import account, judge, ledger, names, ownership, recipes, storage
+from include import account, asking, judge, ledger, names, recipes, storage
 from include.config import BedrockModel, Model, ResponsesModel, RunConfig, SageMakerModel
 from include.config_files import resolve_config
 from include.errors import ConfigError, DeploymentError, GenerationError, ResultsError
 from include.records import Judgment, Pair, Prompt, Response
+from include.runs import (
+    IN_MEMORY,
+    PROMPTS,
+    RECIPE,
+    Client,
+    Deployment,
+    Generated,
+    JudgeJob,
+    Run,
+    RunRecord,
+    Shard,
+    block_name,
+)
 from include.storage import RunFolder
-
-if TYPE_CHECKING:
-    from include.generate import Connect
-    from include.providers import Dialect
 
 log = getLogger(__name__)
 
-Client = Callable[..., Any]
-"""Makes a boto3 client: service name, then botocore config options."""
-
-PROMPTS = "prompts/index.json"
-RECIPE = "recipe/recipe.yaml"
-
 MOST_TASKS = 1000
 """Generate tasks of a run at the most: Airflow maps no task over more than 1,024 by default."""
-
-IN_MEMORY = 64 * 1024**2
-"""Bytes of a file that is being written before it moves to disk."""
-
-
-class RunRecord(TypedDict):
-    """What every task knows of its run."""
-
-    uri: str
-    """The run folder."""
-    aws_conn_id: str
-    poll_seconds: int
-    dag_id: str
-    run_id: str
-    started_at: str
-
-
-class Shard(TypedDict):
-    """Some prompts for one model: the work of one generate task."""
-
-    model: str
-    start: int
-    stop: int
-
-
-class Deployment(TypedDict, total=False):
-    """One model's endpoint: to be created if there are requests, else given or not needed."""
-
-    model: str
-    endpoint_name: str | None
-    requests: dict[str, Any] | None
-    error: str
-
-
-class Generated(TypedDict):
-    """What a generate task did: the responses of one model to some prompts are there."""
-
-    model: str
-    start: int
-    stop: int
-    responses: int
-    """Usable ones."""
-
-
-class JudgeJob(TypedDict, total=False):
-    """One candidate's judge job: to be run if there is a request."""
-
-    candidate: str
-    token: str
-    """Differs each time that the judge's input is written."""
-    pairs: int
-    request: dict[str, Any] | None
-    job_name: str
-    job_arn: str
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run, opened: its config, its folder and the way to AWS."""
-
-    record: RunRecord
-    config: RunConfig
-    folder: RunFolder
-    client: Client
-
-    @property
-    def tags(self) -> list[dict[str, str]]:
-        """AWS tags for everything that the run creates."""
-        environment = self.config.environment
-        return ownership.tags(
-            environment.name,
-            self.config.evaluation,
-            self.folder.uri,
-            self.record["dag_id"],
-            self.record["run_id"],
-            environment.tags,
-        )
-
-    def model(self, name: str) -> Model:
-        """Return one of the run's models."""
-        return next(model for model in self.config.models if model.name == name)
-
-    def recipe(self) -> recipes.Recipe:
-        """Return the judge's recipe, as it is sent."""
-        return recipes.from_yaml(self.folder.read(RECIPE))
-
-    def prompts(self, start: int = 0, stop: int | None = None) -> Iterator[Prompt]:
-        """Yield the run's prompts from one place in the data set to another."""
-        for first, block in self.blocks(start, stop):
-            yield from block[max(start - first, 0) : None if stop is None else stop - first]
-
-    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, list[Prompt]]]:
-        """Yield the prompts as they are stored: a block's first place, and its prompts."""
-        index = self.index()
-        ends = [*index["blocks"][1:], index["count"]]
-        for first, end in zip(index["blocks"], ends, strict=True):
-            if end > start and (stop is None or first < stop):
-                yield first, list(self.folder.read_records(_block(first), Prompt))
-
-    def index(self) -> dict[str, Any]:
-        """Return what `load_prompts` found: count, digest, blocks and notices."""
-        index: dict[str, Any] = json.loads(self.folder.read(PROMPTS))
-        return index
-
-
-def open_run(record: RunRecord, client: Client) -> Run:
-    """Open a run that `resolve` has set up."""
-    folder = RunFolder(client("s3", max_pool_connections=32), record["uri"])
-    config = RunConfig.model_validate(json.loads(folder.read(storage.CONFIG))["config"])
-    return Run(record, config, folder, client)
 
 
 def resolve(
@@ -200,7 +91,7 @@ def load_prompts(run: Run) -> list[Shard]:
         prompts = iter(source)
         while block := list(islice(prompts, size)):
             body = storage.to_lines(map(dataclasses.asdict, block))
-            run.folder.write(_block(count), body, "application/x-ndjson")
+            run.folder.write(block_name(count), body, "application/x-ndjson")
             sha256.update(body)
             blocks.append(count)
             count += len(block)
@@ -222,25 +113,17 @@ def load_prompts(run: Run) -> list[Shard]:
     return [shard for model in run.config.models for shard in _shards(run.config, model, index)]
 
 
-def _block(start: int) -> str:
-    return f"prompts/{start:06d}.jsonl"
-
-
 def _shards(config: RunConfig, model: Model, index: Mapping[str, Any]) -> list[Shard]:
     """Cut one model's work: by the blocks that the prompts are stored in, several if need be."""
     blocks, count = index["blocks"], index["count"]
     step = math.ceil(len(blocks) * len(config.models) / MOST_TASKS)
-    if isinstance(model, ResponsesModel) or _is_batch(model):
+    if isinstance(model, ResponsesModel) or asking.is_batch(model):
         step = len(blocks)  # read, or asked, in one go
     starts = blocks[::step]
     return [
         Shard(model=model.name, start=start, stop=stop)
         for start, stop in zip(starts, [*starts[1:], count], strict=True)
     ]
-
-
-def _is_batch(model: Model) -> bool:
-    return isinstance(model, BedrockModel) and model.batch
 
 
 def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
@@ -262,9 +145,9 @@ def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
         if isinstance(model, SageMakerModel) and model.schema_ == "inputs":
             _check_no_conversation(model, index)
         elif isinstance(model, BedrockModel):
-            _try_model(run, model)
+            asking.try_model(run, model)
         elif isinstance(model, ResponsesModel):
-            _look_through(run, model)
+            asking.look_through(run, model)
     candidates = [model.name for model in run.config.candidates]
     asked = [model for model in run.config.models if not isinstance(model, ResponsesModel)]
     log.info(
@@ -286,32 +169,6 @@ def _check_no_conversation(model: SageMakerModel, index: Mapping[str, Any]) -> N
             f"model {model.name}: schema inputs sends raw text, and {index['conversations']} "
             "prompts are conversations; write schema: messages"
         )
-
-
-def _try_model(run: Run, model: BedrockModel) -> None:
-    """Ask a Bedrock model the first prompt for a few tokens, before anything costs more."""
-    from include import generate, providers
-
-    tiny = model.parameters.model_copy(update={"max_tokens": 16})
-    connect = _connect(run, providers.bedrock(model, tiny), 1)
-    answer = generate.ask_once(next(run.prompts()), model.name, connect)
-    if answer.outcome == "error":
-        raise ConfigError(
-            f"model {model.name}: Bedrock refuses {model.model_id}: "
-            f"{answer.error_type}: {answer.error_message}"
-        )
-
-
-def _look_through(run: Run, model: ResponsesModel) -> None:
-    """Join responses that exist already with the prompts, before anything costs money."""
-    from include.existing_responses import open_responses
-    from include.generate import tally
-
-    with open_responses(model, run.config.dataset, run.folder.s3) as there:
-        counted = tally(there.answer(run.prompts()))
-        for notice in there.notices():
-            log.warning("%s: %s", notice.code, notice.message)
-    counted.check(model.name, run.config.generation.max_error_rate)
 
 
 def reserve(run: Run, candidates: Sequence[str]) -> list[Deployment]:
@@ -337,11 +194,7 @@ def try_endpoint(run: Run, deployment: Deployment) -> None:
     Raises:
         DeploymentError: It answers with an error.
     """
-    from include import generate
-
-    model = run.model(deployment["model"])
-    connect = _connect(run, _dialect(model, deployment), 1)
-    answer = generate.ask_once(next(run.prompts()), model.name, connect)
+    answer = asking.ask_first(run, run.model(deployment["model"]), deployment)
     if answer.outcome == "error":
         raise DeploymentError(
             f"endpoint {deployment['endpoint_name']} is in service but does not answer: "
@@ -354,143 +207,23 @@ def generate(run: Run, deployments: Sequence[Deployment], shard: Shard) -> Gener
 
     None for a model that is asked by a batch job: `batch` does that.
     """
-    from include import generate as stage
-
     model = run.model(shard["model"])
     deployment = next(d for d in deployments if d["model"] == model.name)
     if "error" in deployment:
         raise DeploymentError(f"{model.name} has no endpoint: {deployment['error']}")
     if isinstance(model, ResponsesModel):
-        return _take_existing(run, model, shard)
-    if _is_batch(model):
+        return asking.take_existing(run, model, shard)
+    if asking.is_batch(model):
         log.info("%s is asked by a batch job", model.name)
         return None
-    rules = run.config.generation
-    book = open_ledger(run, model, deployment, shard)
-    most = model.limits.max_concurrency
-    stage.generate(
-        book,
-        _connect(run, _dialect(model, deployment), most),
-        _pace(model),
-        max_tokens=model.parameters.max_tokens or 0,
-        deadline_seconds=rules.shard_timeout_minutes * 60,
-    )
-    return finish_shard(run, book)
-
-
-def open_ledger(
-    run: Run, model: Model, deployment: Deployment | None, shard: Shard
-) -> ledger.Ledger:
-    """Open one model's ledger of one shard, with what earlier runs have for it if that is asked."""
-    rules = run.config.generation
-    settings = ledger.write_settings(run.folder, model.name, _settings(run, model, deployment))
-    prompts = list(run.prompts(shard["start"], shard["stop"]))
-    book = ledger.Ledger(run.folder, model.name, shard["start"], prompts, settings)
-    if rules.reuse == "baseline" and model == run.config.baseline:
-        home = f"{run.config.environment.output_s3_uri}/{run.config.evaluation}"
-        found = book.reuse(home, timedelta(days=rules.reuse_max_age_days))
-        log.info("%s: %d responses of earlier runs are used again", model.name, found)
-    return book
-
-
-def finish_shard(run: Run, book: ledger.Ledger) -> Generated:
-    """Return what is there of a shard.
-
-    Raises:
-        GenerationError: Too many of its responses cannot be used.
-    """
-    from include.generate import tally
-
-    counted = tally(book.responses())
-    counted.check(book.model, run.config.generation.max_error_rate)
-    usable = counted.total - counted.failed
-    return Generated(model=book.model, start=book.start, stop=book.stop, responses=usable)
-
-
-def _settings(run: Run, model: Model, deployment: Deployment | None) -> dict[str, Any]:
-    """Return all that shapes a model's responses beside the prompt."""
-    if isinstance(model, ResponsesModel):
-        # Read anew each time: the file may have been corrected.
-        return {"source": model.source, "read_at": datetime.now(UTC).isoformat()}
-    settings: dict[str, Any] = {"parameters": model.parameters.model_dump(exclude_none=True)}
-    if isinstance(model, BedrockModel):
-        return {**settings, "model_id": model.model_id}
-    settings["schema"] = model.schema_
-    if model.deploy and deployment and deployment["requests"]:
-        return {**settings, "container": deployment["requests"]["Model"]["PrimaryContainer"]}
-    # An endpoint of somebody else's: what is behind its name may change.
-    endpoint = run.client("sagemaker").describe_endpoint(EndpointName=model.endpoint_name)
-    return {
-        **settings,
-        "endpoint": model.endpoint_name,
-        "endpoint_config": endpoint["EndpointConfigName"],
-        "inference_component": model.inference_component_name,
-    }
-
-
-def _take_existing(run: Run, model: ResponsesModel, shard: Shard) -> Generated:
-    """Put responses that exist already into the ledger."""
-    from include.existing_responses import open_responses
-    from include.generate import Tally
-
-    settings = ledger.write_settings(run.folder, model.name, _settings(run, model, None))
-    counted = Tally()
-    with open_responses(model, run.config.dataset, run.folder.s3) as there:
-        for start, prompts in run.blocks(shard["start"], shard["stop"]):
-            book = ledger.Ledger(run.folder, model.name, start, prompts, settings)
-            for response in there.answer(prompts):
-                book.add(response)
-                counted.add(response)
-            book.flush()
-        notices = [dataclasses.asdict(notice) for notice in there.notices()]
-    run.folder.write(f"notices/{model.name}.json", json.dumps(notices))
-    counted.check(model.name, run.config.generation.max_error_rate)
-    return Generated(**shard, responses=counted.total - counted.failed)
-
-
-def _dialect(model: Model, deployment: Deployment) -> Dialect:
-    from include import providers
-
-    if isinstance(model, BedrockModel):
-        return providers.bedrock(model, model.parameters)
-    if isinstance(model, SageMakerModel) and deployment["endpoint_name"]:
-        return providers.sagemaker(model, deployment["endpoint_name"], model.parameters)
-    raise ConfigError(f"model {model.name}: provider {model.provider} cannot be asked")
-
-
-def _connect(run: Run, dialect: Dialect, connections: int) -> Connect:
-    from include import providers
-
-    client = run.client(dialect.service)
-    timeout = run.config.generation.request_timeout_seconds
-    return partial(
-        providers.connected, client, dialect, max_connections=connections, timeout=timeout
-    )
-
-
-def _pace(model: SageMakerModel | BedrockModel) -> Any:
-    from include import pace, providers
-
-    limits = model.limits
-    weight = limits.output_token_weight
-    if weight is None:
-        weight = 1.0
-        if isinstance(model, BedrockModel):
-            weight = providers.output_token_weight(model.model_id)
-    return pace.Pace(
-        limits.start_concurrency,
-        limits.max_concurrency,
-        requests_per_minute=limits.requests_per_minute,
-        tokens_per_minute=limits.tokens_per_minute,
-        output_token_weight=weight,
-    )
+    return asking.ask_shard(run, model, deployment, shard)
 
 
 def write_judge_input(
     run: Run,
     candidate: str,
     generated: Iterable[Generated | None],
-    batched: Iterable[Generated | None],
+    batched: Iterable[Generated | None] = (),
 ) -> JudgeJob:
     """Put the responses of baseline and candidate side by side and describe the judge job.
 
@@ -557,7 +290,7 @@ def _check_coverage(model: str, there: Sequence[Generated], index: Mapping[str, 
 
 
 def _write_pairs(
-    run: Run, models: tuple[str, str], pairs_file: Any, input_file: Any
+    run: Run, models: tuple[str, str], pairs_file: IO[bytes], input_file: IO[bytes]
 ) -> tuple[str, int]:
     """Write the pairs and what the judge gets of them; return the latter's digest and number.
 

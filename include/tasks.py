@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundExceptio
 from include import account, ownership, steps
 from include.config_files import load_environment
 from include.errors import AccountError, GenerationError, JudgeError
-from include.steps import RunRecord
+from include.runs import Client, RunRecord, open_run
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def readable_errors() -> Iterator[None]:
         raise AirflowFailException(f"{type(error).__name__}: {error}") from None
 
 
-def aws(aws_conn_id: str) -> steps.Client:
+def aws(aws_conn_id: str) -> Client:
     """Return a function that makes boto3 clients of an Airflow connection."""
 
     def client(service: str, **config: Any) -> Any:
@@ -50,7 +50,7 @@ def step(work: Callable[..., Any], **options: Any) -> Any:
         if run is None:
             raise AirflowFailException("resolve has not succeeded, so there is no run to work on")
         with readable_errors():
-            return work(steps.open_run(run, aws(run["aws_conn_id"])), *args, **kwargs)
+            return work(open_run(run, aws(run["aws_conn_id"])), *args, **kwargs)
 
     return execute
 

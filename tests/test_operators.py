@@ -16,7 +16,7 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from botocore.exceptions import ClientError
 from sandbox_server import ROOT, Sandbox, running_sandbox
 
-from include import steps, storage
+from include import runs, steps, storage
 from include.config_files import resolve_config
 from include.errors import JudgeJobError
 from include.operators import (
@@ -81,8 +81,10 @@ def new_run(sandbox: Sandbox) -> dict[str, Any]:
     folder = storage.RunFolder(sandbox.client("s3"), uri)
     stored = {"config": config.model_dump(mode="json", by_alias=True), "digest": config.digest()}
     folder.write(storage.CONFIG, json.dumps(stored))
-    folder.write_records(steps.PROMPTS, [Prompt("p1", "Why is the sky blue?")])
-    folder.write(steps.RECIPE, (ROOT / "recipes/nova_micro_llm_judge.yaml").read_bytes())
+    folder.write_records("prompts/000000.jsonl", [Prompt("p1", "Why is the sky blue?")])
+    index = {"count": 1, "conversations": 0, "sha256": "", "blocks": [0], "notices": []}
+    folder.write(runs.PROMPTS, json.dumps(index))
+    folder.write(runs.RECIPE, (ROOT / "recipes/nova_micro_llm_judge.yaml").read_bytes())
     return {
         "uri": uri,
         "aws_conn_id": "aws_sandbox",
@@ -94,7 +96,7 @@ def new_run(sandbox: Sandbox) -> dict[str, Any]:
 
 
 def deployment(sandbox: Sandbox, run: Any) -> Any:
-    return steps.reserve(steps.open_run(run, sandbox.client), ["claude"])[0]
+    return steps.reserve(runs.open_run(run, sandbox.client), ["claude"])[0]
 
 
 def operator(cls: Any, run: Any, config: Any) -> Any:
@@ -214,7 +216,7 @@ def judge_job(aws: Sandbox, run: Any, body: bytes | None = None) -> Any:
     folder = storage.RunFolder(aws.client("s3"), run["uri"])
     row = {"prompt": "Why?", "response_A": "Because.", "response_B": "Because of light."}
     uri = folder.write("pairs/c/llm_judge.jsonl", body or json.dumps(row))
-    opened = steps.open_run(run, aws.client)
+    opened = runs.open_run(run, aws.client)
     from include import judge, recipes
 
     request = judge.training_job(
@@ -223,7 +225,7 @@ def judge_job(aws: Sandbox, run: Any, body: bytes | None = None) -> Any:
         recipes.load("nova_micro_llm_judge"),
         name=f"job-{uuid4().hex[:12]}",
         input_uri=uri,
-        recipe_uri=folder.at(steps.RECIPE),
+        recipe_uri=folder.at(runs.RECIPE),
         output_uri=folder.at("judge/c"),
         max_runtime=3600,
         tags=opened.tags,
@@ -264,7 +266,7 @@ def test_a_task_that_had_succeeded_and_is_cleared_starts_another_job(aws: Sandbo
     task = operator(NovaJudgeOperator, run, config)
     deferred(task)
     assert until_ended(aws, f"{base}-1") == "Completed"
-    opened = steps.open_run(run, aws.client)
+    opened = runs.open_run(run, aws.client)
     steps.mark_summarized(opened, config, f"{base}-1")
     anew = operator(NovaJudgeOperator, run, {**config, "token": "of an input written anew"})
     assert anew.execute({})["job_name"] == f"{base}-1"  # nobody asked for another judgment

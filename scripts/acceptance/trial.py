@@ -11,10 +11,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from include import account, cloudwatch, names, steps, storage
+from include import account, cloudwatch, names, runs, steps, storage
 from include.config import SageMakerModel
 from include.config_files import resolve_config
 from include.errors import DeploymentError, JudgeJobError
+from include.runs import Generated
 from scripts import local
 from scripts.acceptance import bundle
 from scripts.acceptance.bundle import Bundle
@@ -114,7 +115,7 @@ class Trial:
             started_at=self.started.isoformat(),
             connect=lambda _: self.client,
         )
-        run = steps.open_run(record, self.client)
+        run = runs.open_run(record, self.client)
         self._say("asking for what is not there, to learn AWS's words")
         self._provoke(run)
         shards = steps.load_prompts(run)
@@ -131,11 +132,11 @@ class Trial:
 
     def _generate(
         self,
-        run: steps.Run,
+        run: runs.Run,
         shards: Sequence[Any],
-        deployments: Sequence[steps.Deployment],
+        deployments: Sequence[runs.Deployment],
         stack: ExitStack,
-    ) -> list[dict[str, Any]]:
+    ) -> list[Generated | None]:
         deployed = ExitStack()
         stack.push(deployed)  # deletes what an interrupt has left of it
         for deployment in deployments:
@@ -144,7 +145,7 @@ class Trial:
                 deployed.callback(self.undo.attempt, name, self.undo.endpoint, deployment)
                 self._deploy(deployment)
                 steps.try_endpoint(run, deployment)
-        generated = []
+        generated: list[Generated | None] = []
         for shard in shards:
             self._say(f"{shard['model']} answers {shard['stop']} prompts")
             generated.append(steps.generate(run, deployments, shard))
@@ -154,7 +155,7 @@ class Trial:
             deployed.close()
         return generated
 
-    def _deploy(self, deployment: steps.Deployment) -> None:
+    def _deploy(self, deployment: runs.Deployment) -> None:
         """Create an endpoint and wait for it, up to the cap."""
         sagemaker, requests = self.client("sagemaker"), deployment["requests"] or {}
         name, config = str(deployment["endpoint_name"]), requests["EndpointConfigs"][0]
@@ -185,7 +186,7 @@ class Trial:
             reason = found.get("FailureReason", "not in service in time")
             raise DeploymentError(f"endpoint {name} is {found['EndpointStatus']}: {reason}")
 
-    def _judge(self, job: steps.JudgeJob, stack: ExitStack) -> steps.JudgeJob:
+    def _judge(self, job: runs.JudgeJob, stack: ExitStack) -> runs.JudgeJob:
         """Start the judge job and wait for it, up to the cap."""
         sagemaker, request = self.client("sagemaker"), dict(job["request"] or {})
         name = request["TrainingJobName"] = f"{request['TrainingJobName']}-1"
@@ -207,14 +208,14 @@ class Trial:
         refused(sagemaker.stop_training_job, TrainingJobName=name)
         return {**job, "job_name": name, "job_arn": found["TrainingJobArn"]}
 
-    def _read(self, run: steps.Run, job: steps.JudgeJob) -> None:
+    def _read(self, run: runs.Run, job: runs.JudgeJob) -> None:
         prefix = f"judge/{job['candidate']}/{job['job_name']}/"
         archives = [name for name in run.folder.names(prefix) if name.endswith("output.tar.gz")]
         if archives:
             with run.folder.open(archives[0]) as file:
                 self.seen.archive = bundle.open_archive(file)
 
-    def _provoke(self, run: steps.Run) -> None:
+    def _provoke(self, run: runs.Run) -> None:
         """Ask for things that are not there: what AWS says then, our code reads."""
         missing = f"nj-acceptance-missing-{names.digest(self.run_id)}"
         sagemaker, runtime = self.client("sagemaker"), self.client("sagemaker-runtime")

@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from contract.cases import Json
 from sandbox_server import ROOT, Sandbox
 
-from include import steps
+from include import runs, steps
 from include.config import Environment
 from include.operators import DeployEndpointOperator, NovaJudgeOperator
 
@@ -47,7 +47,7 @@ def send(sandbox: Sandbox, environment: str, model: Json, judge: Json, run_id: s
         started_at="2026-11-24T06:00:00+00:00",
         connect=lambda _: sandbox.client,
     )
-    run = steps.open_run(record, sandbox.client)
+    run = runs.open_run(record, sandbox.client)
     shards = steps.load_prompts(run)
     deployments = steps.reserve(run, steps.plan(run, shards))
     for deployment in deployments:

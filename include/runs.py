@@ -1,0 +1,147 @@
+"""One run, opened: what its tasks know of it, its config, its folder and the way to AWS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from include import ownership, recipes, storage
+from include.config import Model, RunConfig
+from include.records import Prompt
+from include.storage import RunFolder
+
+Client = Callable[..., Any]
+"""Makes a boto3 client: service name, then botocore config options."""
+
+IN_MEMORY = 64 * 1024**2
+"""Bytes of a file that is being written before it moves to disk."""
+
+PROMPTS = "prompts/index.json"
+"""What there is of prompts; they themselves lie in blocks beside it."""
+
+RECIPE = "recipe/recipe.yaml"
+
+
+class RunRecord(TypedDict):
+    """What every task knows of its run."""
+
+    uri: str
+    """The run folder."""
+    aws_conn_id: str
+    poll_seconds: int
+    dag_id: str
+    run_id: str
+    started_at: str
+
+
+class Shard(TypedDict):
+    """Some prompts for one model: the work of one generate task."""
+
+    model: str
+    start: int
+    stop: int
+
+
+class Deployment(TypedDict, total=False):
+    """One model's endpoint: to be created if there are requests, else given or not needed."""
+
+    model: str
+    endpoint_name: str | None
+    requests: dict[str, Any] | None
+    error: str
+
+
+class Generated(TypedDict):
+    """What a generate task did: the responses of one model to some prompts are there."""
+
+    model: str
+    start: int
+    stop: int
+    responses: int
+    """Usable ones."""
+
+
+class BatchJob(TypedDict):
+    """One model's batch inference job."""
+
+    model: str
+    name: str
+    """An attempt's number is to follow."""
+    records: int
+    request: dict[str, Any]
+    """Of CreateModelInvocationJob, without names."""
+
+
+class JudgeJob(TypedDict, total=False):
+    """One candidate's judge job: to be run if there is a request."""
+
+    candidate: str
+    token: str
+    """Differs each time that the judge's input is written."""
+    pairs: int
+    request: dict[str, Any] | None
+    job_name: str
+    job_arn: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, opened: its config, its folder and the way to AWS."""
+
+    record: RunRecord
+    config: RunConfig
+    folder: RunFolder
+    client: Client
+
+    @property
+    def tags(self) -> list[dict[str, str]]:
+        """AWS tags for everything that the run creates."""
+        environment = self.config.environment
+        return ownership.tags(
+            environment.name,
+            self.config.evaluation,
+            self.folder.uri,
+            self.record["dag_id"],
+            self.record["run_id"],
+            environment.tags,
+        )
+
+    def model(self, name: str) -> Model:
+        """Return one of the run's models."""
+        return next(model for model in self.config.models if model.name == name)
+
+    def recipe(self) -> recipes.Recipe:
+        """Return the judge's recipe, as it is sent."""
+        return recipes.from_yaml(self.folder.read(RECIPE))
+
+    def prompts(self, start: int = 0, stop: int | None = None) -> Iterator[Prompt]:
+        """Yield the run's prompts from one place in the data set to another."""
+        for first, block in self.blocks(start, stop):
+            yield from block[max(start - first, 0) : None if stop is None else stop - first]
+
+    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, list[Prompt]]]:
+        """Yield the prompts as they are stored: a block's first place, and its prompts."""
+        index = self.index()
+        ends = [*index["blocks"][1:], index["count"]]
+        for first, end in zip(index["blocks"], ends, strict=True):
+            if end > start and (stop is None or first < stop):
+                yield first, list(self.folder.read_records(block_name(first), Prompt))
+
+    def index(self) -> dict[str, Any]:
+        """Return what `load_prompts` found: count, digest, blocks and notices."""
+        index: dict[str, Any] = json.loads(self.folder.read(PROMPTS))
+        return index
+
+
+def block_name(start: int) -> str:
+    """Return where the prompts from one place on are kept."""
+    return f"prompts/{start:06d}.jsonl"
+
+
+def open_run(record: RunRecord, client: Client) -> Run:
+    """Open a run that `resolve` has set up."""
+    folder = RunFolder(client("s3", max_pool_connections=32), record["uri"])
+    config = RunConfig.model_validate(json.loads(folder.read(storage.CONFIG))["config"])
+    return Run(record, config, folder, client)
