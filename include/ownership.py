@@ -24,7 +24,10 @@ RUN_ID = "nova-judge:run-id"
 MAX_AGE = timedelta(hours=26)
 """What is older and belongs to no run that is known has outlived it: a judge job has 24 hours."""
 
-Kind = Literal["endpoint", "endpoint config", "model", "training job"]
+Kind = Literal["endpoint", "endpoint config", "model", "training job", "batch job"]
+
+JOBS: tuple[Kind, ...] = ("training job", "batch job")
+"""Kinds that are stopped, not deleted, and that a run needs until its end."""
 
 Stage = Literal["active", "generated", "ended"]
 """Of a run: `generated` when it goes on, but its endpoints should be gone."""
@@ -36,6 +39,15 @@ IN_PROGRESS = "Cannot update in-progress endpoint"
 """How AWS begins to refuse what it will allow a little later."""
 
 GONE = ("Could not find", "Requested resource not found")
+
+OVER = ("ConflictException", "ResourceNotFoundException")
+"""How Bedrock refuses to stop a job that has ended or is not there."""
+STATE = "State was: "
+"""What stands in a ValidationException of Bedrock's that says so, too."""
+
+BATCH_RUNNING = ("Submitted", "Validating", "Scheduled", "InProgress")
+NOT_HERE = ("AccessDeniedException", "UnrecognizedClientException")
+"""Who may not list batch jobs has none: a run that starts some needs that permission."""
 
 
 def tags(
@@ -75,6 +87,7 @@ class Resource:
     name: str
     status: str | None
     created: datetime
+    arn: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -107,6 +120,7 @@ class Removal:
 
 def clean(
     sagemaker: Any,
+    bedrock: Any = None,
     *,
     run_state: RunState,
     output_uri: str = "s3://",
@@ -121,6 +135,7 @@ def clean(
 
     Args:
         sagemaker: boto3's client.
+        bedrock: boto3's client; without it batch jobs are not looked at.
         run_state: Asks Airflow for a run.
         output_uri: Only runs that write below it: another Airflow's are not ours to judge.
         max_age: When to give up on a resource whose run nobody knows.
@@ -129,16 +144,15 @@ def clean(
     """
     now = now or datetime.now(UTC)
     removals = []
-    for resource in owned(sagemaker):
+    for resource in owned(sagemaker, bedrock):
         if not f"{_text(resource.tags.get(RUN, ''))}/".startswith(f"{output_uri.rstrip('/')}/"):
             continue
         reason = outlived(resource, run_state, max_age, now)
         if reason and dry_run:
-            job = resource.kind == "training job"
-            would: Outcome = "would be stopped" if job else "would be deleted"
+            would: Outcome = "would be stopped" if resource.kind in JOBS else "would be deleted"
             removals.append(Removal(resource, reason, would))
         elif reason:
-            removals.append(_remove(sagemaker, resource, reason))
+            removals.append(_remove(sagemaker, bedrock, resource, reason))
     return removals
 
 
@@ -150,7 +164,7 @@ def outlived(
     state = run_state(dag_id, run_id) if dag_id and run_id else None
     if state == "ended":
         return f"run {run_id} of {dag_id} has ended"
-    if state == "generated" and resource.kind != "training job":
+    if state == "generated" and resource.kind not in JOBS:
         return f"run {run_id} of {dag_id} goes on, but has tried to delete it"
     if state is None and now - resource.created > max_age:
         hours = (now - resource.created) / timedelta(hours=1)
@@ -158,8 +172,8 @@ def outlived(
     return None
 
 
-def owned(sagemaker: Any) -> Iterator[Resource]:
-    """Yield what carries our tags: endpoints, their configs and models, running training jobs."""
+def owned(sagemaker: Any, bedrock: Any = None) -> Iterator[Resource]:
+    """Yield what carries our tags: endpoints, their configs and models, running jobs."""
     yield from _listed(sagemaker, "endpoint", "list_endpoints", "Endpoint", "Endpoints")
     yield from _listed(
         sagemaker, "endpoint config", "list_endpoint_configs", "EndpointConfig", "EndpointConfigs"
@@ -173,6 +187,8 @@ def owned(sagemaker: Any) -> Iterator[Resource]:
         "TrainingJobSummaries",
         StatusEquals="InProgress",
     )
+    if bedrock is not None:
+        yield from _batch_jobs(bedrock)
 
 
 def _listed(
@@ -187,8 +203,42 @@ def _listed(
                 entry[f"{prefix}Name"],
                 entry.get(f"{prefix}Status"),
                 entry["CreationTime"],
-                found,
+                tags=found,
             )
+
+
+def _batch_jobs(bedrock: Any) -> Iterator[Resource]:
+    """Yield Bedrock's running batch jobs; each once, though it may move on meanwhile."""
+    from botocore.exceptions import EndpointConnectionError
+
+    found: dict[str, Any] = {}
+    pages = bedrock.get_paginator("list_model_invocation_jobs")
+    try:
+        for status in BATCH_RUNNING:
+            for page in pages.paginate(nameContains=PREFIX, statusEquals=status):
+                found |= {job["jobArn"]: job for job in page["invocationJobSummaries"]}
+    except EndpointConnectionError:
+        return  # a region without Bedrock
+    except bedrock.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] in NOT_HERE:
+            return
+        raise
+    for arn, job in found.items():
+        tags = _batch_tags(bedrock, arn)
+        if RUN in tags and job["jobName"].startswith(PREFIX):
+            name, created = job["jobName"], job["submitTime"]
+            yield Resource("batch job", name, job.get("status"), created, arn, tags)
+
+
+def _batch_tags(bedrock: Any, arn: str) -> dict[str, str]:
+    """Return a batch job's tags; none if it has gone since it was listed."""
+    try:
+        tags = bedrock.list_tags_for_resource(resourceARN=arn)["tags"]
+    except bedrock.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] in OVER:
+            return {}
+        raise
+    return {tag["key"]: tag["value"] for tag in tags}
 
 
 def _tags_of(sagemaker: Any, arn: str) -> dict[str, str]:
@@ -202,22 +252,23 @@ def _tags_of(sagemaker: Any, arn: str) -> dict[str, str]:
         raise
 
 
-def _remove(sagemaker: Any, resource: Resource, reason: str) -> Removal:
-    name = resource.name
+def _remove(sagemaker: Any, bedrock: Any, resource: Resource, reason: str) -> Removal:
+    name, client = resource.name, bedrock if resource.kind == "batch job" else sagemaker
     calls: dict[str, Callable[[], Any]] = {
         "endpoint": lambda: sagemaker.delete_endpoint(EndpointName=name),
         "endpoint config": lambda: sagemaker.delete_endpoint_config(EndpointConfigName=name),
         "model": lambda: sagemaker.delete_model(ModelName=name),
         "training job": lambda: sagemaker.stop_training_job(TrainingJobName=name),
+        "batch job": lambda: bedrock.stop_model_invocation_job(jobIdentifier=resource.arn),
     }
     try:
         calls[resource.kind]()
-    except sagemaker.exceptions.ClientError as error:
-        said = error.response["Error"]["Message"]
-        if not said.startswith(GONE):
+    except client.exceptions.ClientError as error:
+        said, code = error.response["Error"]["Message"], error.response["Error"]["Code"]
+        if not (said.startswith(GONE) or code in OVER or STATE in said):
             later = said.startswith(IN_PROGRESS)
             return Removal(resource, reason, "not yet" if later else "refused", said)
-    return Removal(resource, reason, "stopped" if resource.kind == "training job" else "deleted")
+    return Removal(resource, reason, "stopped" if resource.kind in JOBS else "deleted")
 
 
 def complaint(removals: Sequence[Removal]) -> str | None:
@@ -237,6 +288,7 @@ def handler(event: Any, context: Any) -> list[str]:
 
     removals = clean(
         boto3.client("sagemaker"),
+        boto3.client("bedrock"),
         run_state=lambda dag_id, run_id: None,
         max_age=timedelta(hours=float(os.environ.get("MAX_AGE_HOURS", "26"))),
         dry_run=os.environ.get("DRY_RUN", "").lower() == "true",

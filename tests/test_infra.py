@@ -53,15 +53,19 @@ def test_the_function_is_one_file_that_needs_nothing_of_the_project(
 
 def test_the_function_may_remove_what_the_code_removes_and_only_what_is_tagged() -> None:
     (policy,) = template()["Resources"]["JanitorRole"]["Properties"]["Policies"]
-    look, remove = policy["PolicyDocument"]["Statement"]
-    assert len(look["Action"]) == 5
+    look, remove, stop = policy["PolicyDocument"]["Statement"]
+    assert len(look["Action"]) == 7
     assert set(remove["Action"]) == {
         "sagemaker:DeleteEndpoint",
         "sagemaker:DeleteEndpointConfig",
         "sagemaker:DeleteModel",
         "sagemaker:StopTrainingJob",
     }
-    assert remove["Condition"] == {"StringLike": {f"aws:ResourceTag/{ownership.RUN}": "s3://*"}}
+    assert stop["Action"] == "bedrock:StopModelInvocationJob"
+    for statement in (remove, stop):
+        assert statement["Condition"] == {
+            "StringLike": {f"aws:ResourceTag/{ownership.RUN}": "s3://*"}
+        }
     assert f"*/{ownership.PREFIX}*" in remove["Resource"]
 
 

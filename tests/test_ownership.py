@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import requests
-from sandbox_server import Sandbox, running_sandbox
+from botocore.exceptions import ClientError
+from sandbox_server import SESSION, Sandbox, running_sandbox
 
 from include import names, ownership
 
@@ -46,7 +47,10 @@ def deployed(aws: Sandbox, run_id: str, **more: str) -> str:
 def clean(aws: Sandbox, state: str | None, **options: Any) -> list[str]:
     options.setdefault("output_uri", OUTPUT)
     removals = ownership.clean(
-        aws.client("sagemaker"), run_state=lambda dag_id, run_id: state, **options
+        aws.client("sagemaker"),
+        aws.client("bedrock"),
+        run_state=lambda dag_id, run_id: state,
+        **options,
     )
     return [f"{removal.resource.kind}: {removal.outcome}" for removal in removals]
 
@@ -108,6 +112,77 @@ def test_a_running_judge_job_is_stopped_once(aws: Sandbox) -> None:
     )
     assert clean(aws, "ended") == ["training job: stopped"]
     assert clean(aws, "ended") == []
+
+
+def batch(aws: Sandbox, run_id: str, name: str = "nj-batch-1", owner: Any = None) -> str:
+    """Start a batch job; return its ARN."""
+    bucket = "s3://nova-judge-sandbox"
+    owner = tags(run_id) if owner is None else owner
+    job = aws.client("bedrock").create_model_invocation_job(
+        jobName=name,
+        roleArn=ROLE,
+        modelId="us.amazon.nova-micro-v1:0",
+        inputDataConfig={"s3InputDataConfig": {"s3Uri": f"{bucket}/in.jsonl"}},
+        outputDataConfig={"s3OutputDataConfig": {"s3Uri": f"{bucket}/out/"}},
+        tags=[{"key": tag["Key"], "value": tag["Value"]} for tag in owner],
+    )
+    return str(job["jobArn"])
+
+
+def test_a_running_batch_job_is_stopped_once_its_run_has_ended(aws: Sandbox) -> None:
+    arn = batch(aws, "manual__2026-11-24T06:00:00+00:00~1")
+    assert clean(aws, "active", now=LATER) == []
+    assert clean(aws, "generated") == []
+    assert clean(aws, None) == []
+    assert clean(aws, "ended", dry_run=True) == ["batch job: would be stopped"]
+    assert clean(aws, "ended") == ["batch job: stopped"]
+    status = aws.client("bedrock").get_model_invocation_job(jobIdentifier=arn)["status"]
+    assert status in ("Stopping", "Stopped")
+    assert clean(aws, "ended") == []
+
+
+def test_a_batch_job_of_no_known_run_goes_by_age(aws: Sandbox) -> None:
+    batch(aws, "r")
+    assert clean(aws, None, now=LATER) == ["batch job: stopped"]
+
+
+def test_a_batch_job_of_anybody_else_is_not_touched(aws: Sandbox) -> None:
+    batch(aws, "r", "nj-untagged", [])
+    batch(aws, "r", "not-nj-named")
+    batch(aws, "r", "nj-elsewhere", tags("r", "s3://bucket/nova-of-others"))
+    assert clean(aws, "ended", now=LATER) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "outcome"),
+    [
+        ("ValidationException", "It cannot be stopped. State was: Completed", "stopped"),
+        ("ConflictException", "It has ended", "stopped"),
+        ("ResourceNotFoundException", "There is none", "stopped"),
+        ("AccessDeniedException", "not authorized", "refused"),
+    ],
+)
+def test_a_batch_job_that_ended_meanwhile_needs_no_stop(
+    aws: Sandbox, code: str, message: str, outcome: str
+) -> None:
+    batch(aws, "r")
+    order(aws, operation="StopModelInvocationJob", code=code, message=message)
+    assert clean(aws, "ended") == [f"batch job: {outcome}"]
+
+
+def test_who_may_not_list_batch_jobs_still_cleans_up_the_rest(aws: Sandbox) -> None:
+    deployed(aws, "r")
+    batch(aws, "r")
+    order(aws, operation="ListModelInvocationJobs", code="AccessDeniedException", status=403)
+    assert clean(aws, "ended") == WHOLE
+    order(aws, operation="ListModelInvocationJobs", code="ThrottlingException", status=429)
+    with pytest.raises(ClientError, match="ThrottlingException"):
+        clean(aws, "ended")
+
+
+def test_a_region_without_bedrock_has_no_batch_jobs(aws: Sandbox) -> None:
+    nowhere = SESSION.client("bedrock", endpoint_url="http://127.0.0.1:9")
+    assert list(ownership.owned(aws.client("sagemaker"), nowhere)) == []
 
 
 def test_an_endpoint_that_is_being_created_is_tried_again_by_the_next_pass(tmp_path: Path) -> None:
