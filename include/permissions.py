@@ -14,7 +14,9 @@ from include.config import BedrockModel, Environment, Model, RunConfig, SageMake
 from include.findings import UNCHECKED, Finding, Level, attempt, code
 from include.storage import split_uri
 
-SERVICE = "sagemaker.amazonaws.com"
+SERVICE, BATCH_SERVICE = "sagemaker.amazonaws.com", "bedrock.amazonaws.com"
+SAID = {SERVICE: "SageMaker", BATCH_SERVICE: "Bedrock"}
+"""Services that assume a run's roles."""
 
 REPOSITORY = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com[a-z.]*/(?P<name>[^:@]+)"
@@ -36,6 +38,10 @@ NETWORK = (
 UNSURE: Level = "warning"
 """What a key's own policy allows cannot be simulated."""
 
+BATCH_CALLS = (
+    *("bedrock:CreateModelInvocationJob", "bedrock:GetModelInvocationJob"),
+    *("bedrock:StopModelInvocationJob", "bedrock:TagResource", "bedrock:ListTagsForResource"),
+)
 JOB_CALLS = ("CreateTrainingJob", "DescribeTrainingJob", "StopTrainingJob", "AddTags", "ListTags")
 ENDPOINT_CALLS = tuple(
     f"{verb}{what}"
@@ -83,49 +89,90 @@ def check(config: RunConfig, iam: Any, sts: Any, s3: Any, image: str | None) -> 
         One finding for the trust and one for each purpose of role and caller.
     """
     environment = config.environment
-    role = environment.execution_role_arn
-    trust = trusted(iam, environment)
-    findings = list(trust)
     bucket_policy = _has_policy(s3, split_uri(environment.output_s3_uri)[0])
-    if not any(finding.level == "refused" for finding in trust):
-        findings += simulate(iam, "role", role, role_needs(config, image), bucket_policy)
+    execution, needed = environment.execution_role_arn, role_needs(config, image)
+    findings = _role(iam, environment, execution, SERVICE, needed, bucket_policy)
+    for arn, models in batch_roles(config).items():
+        needs = [
+            need
+            for need in batch_role_needs(environment, models)
+            if arn != execution or need not in needed
+        ]
+        findings += _role(iam, environment, arn, BATCH_SERVICE, needs, bucket_policy)
     findings += attempt(
         "caller", "sts:GetCallerIdentity", lambda: _caller(config, iam, sts, bucket_policy)
     )
     return findings
 
 
-def trusted(iam: Any, environment: Environment) -> list[Finding]:
-    """Look whether the execution role is there and SageMaker may assume it (IAM: GetRole)."""
-    arn = environment.execution_role_arn
+def _role(
+    iam: Any,
+    environment: Environment,
+    arn: str,
+    service: str,
+    needs: Sequence[Need],
+    bucket_policy: bool,
+) -> list[Finding]:
+    """Look whether a service may assume a role, and the role do what it needs to."""
+    trust = trusted(iam, environment, arn, service)
+    if any(finding.level == "refused" for finding in trust):
+        return trust
+    who = "role" if service == SERVICE else "batch role"
+    return [*trust, *simulate(iam, who, arn, needs, bucket_policy)]
+
+
+def trusted(iam: Any, environment: Environment, arn: str, service: str = SERVICE) -> list[Finding]:
+    """Look whether a role is there and a service may assume it (IAM: GetRole)."""
+    what, key = "role", "execution_role_arn"
+    if service == BATCH_SERVICE:
+        what, key = "batch role", "the model's role_arn"
     name, account = arn.rsplit("/", 1)[-1], arn.split(":")[4]
     if account != environment.account_id:
         message = f"{arn} is in account {account}, the environment in {environment.account_id}"
-        return [Finding("refused", "role", message, "correct execution_role_arn")]
+        return [Finding("refused", what, message, f"correct {key}")]
 
     def look() -> list[Finding]:
         try:
             role = iam.get_role(RoleName=name)["Role"]
         except iam.exceptions.NoSuchEntityException:
-            return [_no_role(name)]
+            return [_no_role(what, name, service)]
         policy = role.get("AssumeRolePolicyDocument") or {}
-        if any(_lets_assume(statement) for statement in _statements(policy)):
-            return [Finding("ok", "role", f"{name} exists, and SageMaker may assume it")]
-        wanted = {**policy, "Statement": [*_statements(policy), *trust_policy()["Statement"]]}
+        if any(_lets_assume(statement, service) for statement in _statements(policy)):
+            return [Finding("ok", what, f"{name} exists, and {SAID[service]} may assume it")]
+        added = trust_policy(service)["Statement"]
+        wanted = {**policy, "Statement": [*_statements(policy), *added]}
         command = (
             f"aws iam update-assume-role-policy --role-name {name} --policy-document "
             + shlex.quote(json.dumps(wanted))
         )
-        fix = f"let {SERVICE} assume it"
-        return [Finding("refused", "role", f"SageMaker may not assume {name}", fix, command)]
+        message = f"{SAID[service]} may not assume {name}"
+        return [Finding("refused", what, message, f"let {service} assume it", command)]
 
-    return attempt("role", "iam:GetRole", look)
+    return attempt(what, "iam:GetRole", look)
 
 
-def trust_policy() -> dict[str, Any]:
-    """Return the trust policy of an execution role."""
-    allowed = {"Effect": "Allow", "Principal": {"Service": SERVICE}, "Action": "sts:AssumeRole"}
+def trust_policy(service: str = SERVICE) -> dict[str, Any]:
+    """Return the trust policy of a role that a service assumes."""
+    allowed = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
     return {"Version": "2012-10-17", "Statement": [allowed]}
+
+
+def batch_roles(config: RunConfig) -> dict[str, list[BedrockModel]]:
+    """Return the roles of batch jobs, each with the models that are asked under it."""
+    roles: dict[str, list[BedrockModel]] = {}
+    for model in config.models:
+        if isinstance(model, BedrockModel) and model.batch:
+            arn = model.role_arn or config.environment.execution_role_arn
+            roles.setdefault(arn, []).append(model)
+    return roles
+
+
+def batch_role_needs(environment: Environment, models: Sequence[BedrockModel]) -> list[Need]:
+    """Return what batch jobs with some models do under their role."""
+    needs = [*_storage(environment.output_s3_uri), *_output_key(environment)]
+    for model in models:
+        needs += _with_model("asking", "bedrock:InvokeModel", model, environment)
+    return [*needs, *([Need("network", NETWORK, "*")] if environment.vpc else [])]
 
 
 def role_needs(config: RunConfig, image: str | None) -> list[Need]:
@@ -167,6 +214,7 @@ def caller_needs(config: RunConfig) -> list[Need]:
             needs.append(Need(f"{path}s", [*calls, *TAGS], f"{ours}:{path}/nj-*"))
     for model in config.models:
         needs += _asking(model, environment)
+    needs += _batch_jobs(config)
     lists = [f"sagemaker:List{what}" for what in LISTED]
     needs.append(Need("cleaning up", lists, "*", "warning"))
     logs = ["logs:DescribeLogStreams", "logs:GetLogEvents"]
@@ -176,13 +224,28 @@ def caller_needs(config: RunConfig) -> list[Need]:
 
 def _asking(model: Model, environment: Environment) -> list[Need]:
     """Return what asking a model needs; a profile and the model behind it are both asked for."""
-    region, account = environment.region, environment.account_id
-    purpose = f"asking {model.name}"
     if isinstance(model, SageMakerModel):
-        arn = f"arn:aws:sagemaker:{region}:{account}:endpoint/{model.endpoint_name or 'nj-*'}"
-        return [Need(purpose, ["sagemaker:InvokeEndpoint"], arn)]
+        ours = f"arn:aws:sagemaker:{environment.region}:{environment.account_id}"
+        arn = f"{ours}:endpoint/{model.endpoint_name or 'nj-*'}"
+        return [Need(f"asking {model.name}", ["sagemaker:InvokeEndpoint"], arn)]
     if not isinstance(model, BedrockModel):
         return []
+    return _with_model("asking", "bedrock:InvokeModel", model, environment)
+
+
+def _with_model(
+    doing: str, action: str, model: BedrockModel, environment: Environment
+) -> list[Need]:
+    """Return a need for each ARN of a model, under names that differ: policies take them."""
+    return [
+        Need(f"{doing} {model.name}{', its profile' if 'profile/' in arn else ''}", [action], arn)
+        for arn in model_arns(model, environment)
+    ]
+
+
+def model_arns(model: BedrockModel, environment: Environment) -> list[str]:
+    """Return the ARNs of a model of Bedrock: of a profile, and of the model behind it."""
+    region, account = environment.region, environment.account_id
     arns = []
     foundation = foundation_model(model.model_id)
     if foundation:
@@ -191,7 +254,25 @@ def _asking(model: Model, environment: Environment) -> list[Need]:
         arns.append(model.model_id)
     elif model.model_id != foundation:
         arns.append(f"arn:aws:bedrock:{region}:{account}:inference-profile/{model.model_id}")
-    return [Need(purpose, ["bedrock:InvokeModel"], arn) for arn in dict.fromkeys(arns)]
+    return list(dict.fromkeys(arns))
+
+
+def _batch_jobs(config: RunConfig) -> list[Need]:
+    """Return what starting, finding and stopping batch jobs needs, where there are any."""
+    environment, roles = config.environment, batch_roles(config)
+    if not roles:
+        return []
+    jobs = f"arn:aws:bedrock:{environment.region}:{environment.account_id}:model-invocation-job/*"
+    needs = [
+        Need("batch jobs", BATCH_CALLS, jobs),
+        Need("finding batch jobs", ["bedrock:ListModelInvocationJobs"], "*"),
+    ]
+    for role, models in roles.items():
+        passed = f"passing {role.rsplit('/', 1)[-1]} to batch jobs"
+        needs.append(Need(passed, ["iam:PassRole"], role, passed_to=BATCH_SERVICE))
+        for model in models:
+            needs += _with_model("a batch job with", BATCH_CALLS[0], model, environment)
+    return needs
 
 
 def simulate(
@@ -297,23 +378,26 @@ def _storage(uri: str) -> list[Need]:
     ]
 
 
+def _output_key(environment: Environment) -> list[Need]:
+    key = environment.kms_key_arn
+    if not key:
+        return []
+    return [Need("output key", ["kms:GenerateDataKey", "kms:Decrypt"], key, UNSURE)]
+
+
 def _encryption(environment: Environment) -> list[Need]:
-    volume = environment.volume_kms_key_arn
-    output = environment.kms_key_arn
-    needs = []
-    if output:
-        needs.append(Need("output key", ["kms:GenerateDataKey", "kms:Decrypt"], output, UNSURE))
+    volume, needs = environment.volume_kms_key_arn, _output_key(environment)
     if volume:
         needs.append(Need("volume key", ["kms:CreateGrant", "kms:DescribeKey"], volume, UNSURE))
     return needs
 
 
-def _no_role(name: str) -> Finding:
+def _no_role(what: str, name: str, service: str) -> Finding:
     command = (
         f"aws iam create-role --role-name {name} --assume-role-policy-document "
-        + shlex.quote(json.dumps(trust_policy()))
+        + shlex.quote(json.dumps(trust_policy(service)))
     )
-    return Finding("refused", "role", f"there is no role {name}", "create it", command)
+    return Finding("refused", what, f"there is no role {name}", "create it", command)
 
 
 def _statements(policy: dict[str, Any]) -> list[dict[str, Any]]:
@@ -321,14 +405,14 @@ def _statements(policy: dict[str, Any]) -> list[dict[str, Any]]:
     return [statements] if isinstance(statements, dict) else list(statements)
 
 
-def _lets_assume(statement: dict[str, Any]) -> bool:
+def _lets_assume(statement: dict[str, Any], service: str) -> bool:
     principal, actions = statement.get("Principal", {}), statement.get("Action", [])
     services = principal.get("Service", []) if isinstance(principal, dict) else principal
     services = [services] if isinstance(services, str) else services
     actions = [actions] if isinstance(actions, str) else actions
     return (
         statement.get("Effect") == "Allow"
-        and bool({SERVICE, "*"} & set(services))
+        and bool({service, "*"} & set(services))
         and bool({"sts:AssumeRole", "sts:*", "*"} & set(actions))
     )
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ from include.config import BedrockModel, Environment, RunConfig
 from include.config_files import resolve_config
 from include.errors import ConfigError
 from include.findings import Finding
+from include.storage import split_uri
 
 MICRO = "amazon.nova-micro-v1:0:128k"
 QWEN = {
@@ -241,8 +243,7 @@ def iam_role(sandbox: Sandbox, trust: dict[str, Any]) -> str:
 
 
 def trusted(sandbox: Sandbox, arn: str) -> Finding:
-    environment = config({"execution_role_arn": arn}).environment
-    (found,) = permissions.trusted(sandbox.client("iam"), environment)
+    (found,) = permissions.trusted(sandbox.client("iam"), config().environment, arn)
     return found
 
 
@@ -394,6 +395,146 @@ def test_a_quota_of_zero_in_the_account_stops_the_run(tmp_path: Path) -> None:
     with running_sandbox(tmp_path, sandbox_quotas=none) as poor:
         refused = preflight.refusals(preflight.check(config(), poor.client))
     assert refused.startswith("quota: ml.g5.12xlarge for training job usage is 0, the run needs 1")
+
+
+BATCH = {"provider": "bedrock", "model_id": "us.amazon.nova-micro-v1:0", "batch": True}
+BATCH_ROLE = "arn:aws:iam::000000000000:role/batch"
+
+
+def batch_config(**model: Any) -> RunConfig:
+    """Return a run whose candidate `nova` is asked by batch jobs."""
+    return config(candidates=["claude", {"name": "nova", **BATCH, **model}])
+
+
+def test_the_sandbox_refuses_its_own_role_no_batch_job(sandbox: Sandbox) -> None:
+    found = preflight.check(batch_config(), sandbox.client)
+    assert preflight.refusals(found) == ""
+    said = [finding.message for finding in found if finding.level == "ok"]
+    assert "nova-judge-execution exists, and Bedrock may assume it" in said
+    assert "nova-judge-execution is allowed: asking nova, its profile" in said
+    assert "moto is allowed: passing nova-judge-execution to batch jobs" in said
+
+
+def test_only_a_run_with_batch_jobs_needs_anything_for_them() -> None:
+    assert permissions.batch_roles(config()) == {}
+    without = permissions.caller_needs(config(candidates=["claude", {"name": "n", **BATCH}]))
+    plain = {**BATCH, "batch": False}
+    assert [need for need in without if "batch" in need.purpose]
+    plain_needs = permissions.caller_needs(config(candidates=["claude", {"name": "n", **plain}]))
+    assert not [need for need in plain_needs if "batch" in need.purpose]
+
+
+def test_the_caller_needs_batch_jobs_their_models_and_to_pass_their_role() -> None:
+    needs = permissions.caller_needs(batch_config(role_arn=BATCH_ROLE))
+    batch = {(need.purpose, need.resource): need for need in needs if "batch" in need.purpose}
+    ours = "arn:aws:bedrock:us-east-1:000000000000"
+    assert set(batch) == {
+        ("batch jobs", f"{ours}:model-invocation-job/*"),
+        ("finding batch jobs", "*"),
+        ("passing batch to batch jobs", BATCH_ROLE),
+        (
+            "a batch job with nova",
+            "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-micro-v1:0",
+        ),
+        (
+            "a batch job with nova, its profile",
+            f"{ours}:inference-profile/us.amazon.nova-micro-v1:0",
+        ),
+    }
+    passed = batch["passing batch to batch jobs", BATCH_ROLE]
+    assert passed.policy["Statement"][0]["Condition"] == {
+        "StringEquals": {"iam:PassedToService": "bedrock.amazonaws.com"}
+    }
+    assert set(batch["batch jobs", f"{ours}:model-invocation-job/*"].actions) == {
+        "bedrock:CreateModelInvocationJob",
+        "bedrock:GetModelInvocationJob",
+        "bedrock:StopModelInvocationJob",
+        "bedrock:TagResource",
+        "bedrock:ListTagsForResource",
+    }
+
+
+def test_a_batch_role_reads_and_writes_the_runs_bucket_and_asks_the_model() -> None:
+    key = {"kms_key_arn": "arn:aws:kms:us-east-1:000000000000:key/1"}
+    vpc = {"vpc": {"subnets": ["s"], "security_group_ids": ["g"]}}
+    models = permissions.batch_roles(batch_config())
+    (asked,) = models.values()
+    needs = permissions.batch_role_needs(config({**key, **vpc}).environment, asked)
+    assert [(need.purpose, need.resource) for need in needs] == [
+        ("storage", "arn:aws:s3:::nova-judge-sandbox/nova-judge/*"),
+        ("storage list", "arn:aws:s3:::nova-judge-sandbox"),
+        ("output key", key["kms_key_arn"]),
+        (
+            "asking nova",
+            "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-micro-v1:0",
+        ),
+        (
+            "asking nova, its profile",
+            "arn:aws:bedrock:us-east-1:000000000000:inference-profile/us.amazon.nova-micro-v1:0",
+        ),
+        ("network", "*"),
+    ]
+
+
+def test_a_batch_role_without_trust_or_policies_is_refused_with_what_helps(
+    sandbox: Sandbox,
+) -> None:
+    client = sandbox.client
+    for_sagemaker = iam_role(sandbox, permissions.trust_policy())
+    refused = [
+        finding
+        for finding in preflight.check(batch_config(role_arn=for_sagemaker), client)
+        if finding.level == "refused"
+    ]
+    assert [finding.what for finding in refused] == ["batch role"]
+    assert refused[0].message.startswith("Bedrock may not assume role-")
+    assert refused[0].command and "bedrock.amazonaws.com" in refused[0].command
+    assert "sagemaker.amazonaws.com" in refused[0].command
+    for_bedrock = iam_role(sandbox, permissions.trust_policy(permissions.BATCH_SERVICE))
+    said = preflight.refusals(preflight.check(batch_config(role_arn=for_bedrock), client))
+    assert "may not s3:GetObject, s3:PutObject on arn:aws:s3:::nova-judge-sandbox/" in said
+    assert "may not bedrock:InvokeModel on arn:aws:bedrock:us-east-1::foundation-model/" in said
+    nobody = "arn:aws:iam::000000000000:role/nobody"
+    said = preflight.refusals(preflight.check(batch_config(role_arn=nobody), client))
+    assert said == "batch role: there is no role nobody; create it"
+    theirs = "arn:aws:iam::999999999999:role/theirs"
+    said = preflight.refusals(preflight.check(batch_config(role_arn=theirs), client))
+    assert said.endswith("correct the model's role_arn")
+
+
+def test_what_the_look_asks_for_a_batch_role_is_enough_for_the_job(sandbox: Sandbox) -> None:
+    run, iam = batch_config(), sandbox.client("iam")
+    arn = iam_role(sandbox, permissions.trust_policy(permissions.BATCH_SERVICE))
+    (asked,) = permissions.batch_roles(run).values()
+    needs = permissions.batch_role_needs(run.environment, asked)
+    for number, need in enumerate(needs):
+        iam.put_role_policy(
+            RoleName=arn.rsplit("/", 1)[-1],
+            PolicyName=f"p{number}",
+            PolicyDocument=json.dumps(need.policy),
+        )
+    assert len({need.purpose for need in needs}) == len(needs)
+    folder = f"{run.environment.output_s3_uri}/{uuid4()}"
+    bucket, key = split_uri(f"{folder}/in.jsonl")
+    content = [{"text": "Why?"}]
+    record = {"modelInput": {"messages": [{"role": "user", "content": content}]}}
+    body = f"{json.dumps(record)}\n" * 100
+    sandbox.client("s3").put_object(Bucket=bucket, Key=key, Body=body.encode())
+    bedrock = sandbox.client("bedrock")
+    job = bedrock.create_model_invocation_job(
+        jobName=f"enough-{uuid4().hex[:8]}",
+        roleArn=arn,
+        modelId=BATCH["model_id"],
+        inputDataConfig={"s3InputDataConfig": {"s3Uri": f"s3://{bucket}/{key}"}},
+        outputDataConfig={"s3OutputDataConfig": {"s3Uri": f"{folder}/out/"}},
+    )["jobArn"]
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        found = bedrock.get_model_invocation_job(jobIdentifier=job)
+        if found["status"] in ("Completed", "Failed"):
+            break
+        time.sleep(0.1)
+    assert (found["status"], found["successRecordCount"]) == ("Completed", 100), found
 
 
 MINIMUM = "Minimum number of records per batch inference job for "
