@@ -9,34 +9,40 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from bench.memory import memory
 from bench.processes import ROOT, sandbox
-from bench.systems import QUICK, SYSTEMS, System, versions
+from bench.systems import NOVA_JUDGE, PACED, PATIENT, QUICK, SYSTEMS, System, versions
 from bench.table import OURS, Result, machine, say, show, write
 from bench.throttling import bucket, refused_at_random
 from bench.throughput import Load, throughput
 
-PARTS = ("throughput", "bucket", "refusals", "memory")
+BY_PART = {
+    "throughput": SYSTEMS,
+    "bucket": PACED,
+    "refusals": PATIENT,
+    "memory": [NOVA_JUDGE],
+}
+PARTS = tuple(BY_PART)
 RESULTS = ROOT / "bench" / "results" / "generation.json"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the parts that are asked for, print their tables and store the results."""
     options = read_options(arguments)
-    facts = machine()
-    results: list[Result] = []
-    with ExitStack() as stack:
-        if any(system.name == OURS for system in options.systems):
-            stack.enter_context(sandbox())
+    facts, results = machine(versions=versions()), list[Result]()
+    with sandbox() as url:
         for part in options.only:
             say(f"{part}:")
-            found = list(run_part(part, options))
+            chosen = [
+                replace(system, arguments=(f"--s3={url}",)) if system.name == OURS else system
+                for system in systems_of(part, options)
+            ]
+            found = list(run_part(part, chosen, options)) if chosen else []
             results += found
             TABLES[part](found)
-    facts["versions"] = versions()
     out = options.out or (RESULTS if options.everything else None)
     if out:
         write(out, facts, results)
@@ -47,34 +53,37 @@ def main(arguments: list[str] | None = None) -> int:
 def read_options(arguments: list[str] | None) -> argparse.Namespace:
     """Return the command line's options; `everything` says whether all is measured in full."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART")
-    names = [system.name for system in SYSTEMS]
-    parser.add_argument("--systems", nargs="+", choices=names, metavar="SYSTEM")
+    names = sorted({system.name for part in PARTS for system in BY_PART[part]})
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument(
+        "--systems", nargs="+", choices=names, metavar="SYSTEM", help=", ".join(names)
+    )
     parser.add_argument("--rounds", type=int, default=3, help="of the throughput part")
     parser.add_argument("--minutes", type=float, default=3, help="of the bucket part")
     parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds")
     parser.add_argument("--out", type=Path, help="where to write; default: only a full run writes")
     options = parser.parse_args(arguments)
-    options.everything = options.only == PARTS and options.systems is None and not options.quick
-    if options.quick:
-        options.only = PARTS[:1] if options.only == PARTS else options.only
-        options.rounds = 1
-    known = QUICK if options.quick else SYSTEMS
-    options.systems = [s for s in known if options.systems is None or s.name in options.systems]
+    options.everything = not (options.only or options.systems or options.quick)
+    options.only = options.only or (("throughput",) if options.quick else PARTS)
     return options
 
 
-def run_part(part: str, options: argparse.Namespace) -> Iterable[Result]:
+def systems_of(part: str, options: argparse.Namespace) -> list[System]:
+    """Return the systems that a part compares, as far as they are asked for."""
+    known = QUICK if options.quick and part == "throughput" else BY_PART[part]
+    return [s for s in known if not options.systems or s.name in options.systems]
+
+
+def run_part(part: str, systems: list[System], options: argparse.Namespace) -> Iterable[Result]:
     """Yield the results of one part."""
-    systems: list[System] = options.systems
     if part == "throughput":
         load = Load(latency_ms=20, rows=200, in_flight=(10, 20)) if options.quick else Load()
-        return throughput(systems, options.rounds, load)
+        return throughput(systems, 1 if options.quick else options.rounds, load)
     if part == "bucket":
-        return bucket(options.minutes)
+        return bucket(systems, options.minutes)
     if part == "refusals":
         return refused_at_random(systems)
-    return memory(100, 1_000) if options.quick else memory()
+    return memory(systems[0], 100, 1_000) if options.quick else memory(systems[0])
 
 
 def _table(title: str, columns: dict[str, tuple[str, str]], results: list[Result]) -> None:

@@ -45,6 +45,11 @@ NOTEBOOK = System("notebook", "notebook_loop.py", rows=100, in_flight=(1,), requ
 
 SYSTEMS = [NOVA_JUDGE, BARE, THREADS, LM_EVAL, LITELLM, PROMPTFOO, INSPECT_AI, NOTEBOOK]
 QUICK = [NOVA_JUDGE, BARE, THREADS]
+PACED = [NOVA_JUDGE, ADAPTIVE]
+"""Those that find out by themselves how much is granted."""
+
+PATIENT = [NOVA_JUDGE, THREADS, LM_EVAL, LITELLM, PROMPTFOO, INSPECT_AI]
+"""Those that ask again what was refused."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,14 @@ class Measured:
     """Processor seconds of the server."""
 
     @property
-    def errors(self) -> int:
+    def errors(self) -> float:
         """Rows that the system itself counts as failed."""
-        return int(self.outcome.said().get("errors", 0))
+        return self.said("errors") or 0
+
+    def said(self, name: str) -> float | None:
+        """Return a number that the system printed; None if it printed none of that name."""
+        found: float | None = self.outcome.said().get(name)
+        return found
 
 
 class CannotRun(Exception):

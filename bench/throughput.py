@@ -40,9 +40,9 @@ def throughput(systems: list[System], rounds: int, load: Load) -> Iterator[Resul
                     results = _once(system, server, load, in_flight)
                     seen.setdefault((system.name, in_flight), []).append(results)
                     say(f"  round {number}, {in_flight} in flight, {_headline(results)}")
-    medians = [result for tries in seen.values() for result in _median(tries)]
-    yield from medians
-    yield from _ratios(medians)
+    results = [result for tries in seen.values() for result in medians(tries)]
+    yield from results
+    yield from ratios(results)
 
 
 def _once(system: System, server: Server, load: Load, in_flight: int) -> list[Result]:
@@ -93,7 +93,7 @@ def _headline(results: list[Result]) -> str:
     )
 
 
-def _median(tries: list[list[Result]]) -> Iterator[Result]:
+def medians(tries: list[list[Result]]) -> Iterator[Result]:
     """Yield the median of every metric; a system that failed in any round has failed."""
     for results in tries:
         if results[0].value is None:
@@ -108,7 +108,7 @@ def _median(tries: list[list[Result]]) -> Iterator[Result]:
             yield Result(first.system, first.case, f"{first.metric}_high", max(values), first.unit)
 
 
-def _ratios(results: list[Result]) -> Iterator[Result]:
+def ratios(results: list[Result]) -> Iterator[Result]:
     """Yield how many times as fast ours is; the notebook's loop is held against 50 in flight."""
     rates = {(r.system, r.case): r.value for r in results if r.metric == "requests_per_second"}
     for (system, case), theirs in rates.items():
