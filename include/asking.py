@@ -11,11 +11,11 @@ from logging import getLogger
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from include import ledger, names
+from include import ledger, names, storage
 from include.config import BedrockModel, Model, ResponsesModel, SageMakerModel
 from include.errors import ConfigError
 from include.records import Response
-from include.runs import IN_MEMORY, BatchJob, Deployment, Generated, Run, Shard
+from include.runs import BatchJob, Deployment, Generated, Run, Shard
 
 if TYPE_CHECKING:
     from include.generate import Connect
@@ -140,7 +140,7 @@ def prepare_batch(run: Run, model: BedrockModel) -> BatchJob | None:
 
     settings = ledger.write_settings(run.folder, model.name, _settings(run, model, None))
     dialect, records, sha256 = _dialect(model, {"model": model.name}), 0, hashlib.sha256()
-    with SpooledTemporaryFile(IN_MEMORY) as file:
+    with SpooledTemporaryFile(storage.IN_MEMORY) as file:
         for start, prompts in run.blocks():
             book = ledger.Ledger(run.folder, model.name, start, prompts, settings)
             _reuse(run, model, book)

@@ -33,7 +33,7 @@ def make_pairs(
 
 
 def _pair(prompt: Prompt, baseline: Response | None, candidate: Response | None) -> Pair:
-    text = f"{prompt.system}\n\n{prompt.text}" if prompt.system else prompt.text
+    text = shown(prompt)
     left = baseline.text if baseline and baseline.usable else None
     right = candidate.text if candidate and candidate.usable else None
     return Pair(
@@ -45,6 +45,19 @@ def _pair(prompt: Prompt, baseline: Response | None, candidate: Response | None)
         category=prompt.category,
         group=prompt.group,
     )
+
+
+def shown(prompt: Prompt) -> str:
+    """Return a prompt as the judge reads it: system prompt, conversation, what the user says last.
+
+    Nova's judge takes one text; a conversation is written out with who speaks.
+    """
+    said = prompt.text
+    if prompt.turns:
+        speakers = {"user": "User", "assistant": "Assistant"}
+        lines = [f"{speakers[turn.role]}: {turn.text}" for turn in prompt.turns]
+        said = "\n\n".join([*lines, f"User: {prompt.text}"])
+    return f"{prompt.system}\n\n{said}" if prompt.system else said
 
 
 def _status(prompt: str, baseline: str | None, candidate: str | None) -> PairStatus:

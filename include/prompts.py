@@ -59,12 +59,6 @@ def open_prompts(dataset: Dataset, s3: BaseClient | None = None) -> Iterator[Pro
         yield PromptSource(dataset, source, system, record)
 
 
-def load_prompts(dataset: Dataset, s3: BaseClient | None = None) -> list[Prompt]:
-    """Read all prompts of an evaluation at once."""
-    with open_prompts(dataset, s3) as prompts:
-        return list(prompts)
-
-
 class PromptSource:
     """The prompts of an evaluation in the order of their source.
 

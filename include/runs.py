@@ -15,9 +15,6 @@ from include.storage import RunFolder
 Client = Callable[..., Any]
 """Makes a boto3 client: service name, then botocore config options."""
 
-IN_MEMORY = 64 * 1024**2
-"""Bytes of a file that is being written before it moves to disk."""
-
 PROMPTS = "prompts/index.json"
 """What there is of prompts; they themselves lie in blocks beside it."""
 

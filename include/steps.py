@@ -24,7 +24,6 @@ from include.config_files import resolve_config
 from include.errors import ConfigError, DeploymentError, GenerationError, ResultsError
 from include.records import Judgment, Pair, Prompt, Response
 from include.runs import (
-    IN_MEMORY,
     PROMPTS,
     RECIPE,
     Client,
@@ -243,8 +242,8 @@ def write_judge_input(
     for model in both:
         _check_coverage(model, [each for each in there if each["model"] == model], run.index())
     with (
-        SpooledTemporaryFile(IN_MEMORY) as pairs_file,
-        SpooledTemporaryFile(IN_MEMORY) as input_file,
+        SpooledTemporaryFile(storage.IN_MEMORY) as pairs_file,
+        SpooledTemporaryFile(storage.IN_MEMORY) as input_file,
     ):
         sha256, count = _write_pairs(run, both, pairs_file, input_file)
         run.folder.upload(_pairs(candidate), pairs_file, "application/x-ndjson")

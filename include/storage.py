@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Record = TypeVar("Record")
 
+IN_MEMORY = 8 * 1024**2
+"""Bytes of a file that are kept in memory; a larger one moves to disk."""
+
 CONFIG = "config.json"
 SUMMARY = "summary.json"
 REPORT = "report.html"
@@ -51,7 +54,7 @@ class RunFolder:
     def open(self, name: str) -> IO[bytes]:
         """Return one object as a file that can be read and searched, on disk if it is large."""
         bucket, key = split_uri(self.at(name))
-        file = SpooledTemporaryFile(max_size=64 * 1024**2)  # noqa: SIM115 - the caller's
+        file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - the caller's
         self.s3.download_fileobj(bucket, key, file)
         file.seek(0)
         return file

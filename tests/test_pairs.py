@@ -5,7 +5,7 @@ import json
 import pytest
 
 from include.pairs import MAX_TOKENS, judge_input, make_pairs
-from include.records import Prompt, Response
+from include.records import Prompt, Response, Turn
 
 
 def prompt(number: int, **more: str) -> Prompt:
@@ -68,3 +68,10 @@ def test_a_line_separator_in_a_response_does_not_break_the_line() -> None:
     )
     (line,) = judge_input(pairs).splitlines()
     assert json.loads(line)["response_A"] == "a\u2028b\n\ud800"
+
+
+def test_the_judge_reads_a_conversation_with_who_speaks() -> None:
+    turns = (Turn("user", "Hello"), Turn("assistant", "Hi"))
+    asked = Prompt("p1", "Why?", system="Be brief.", turns=turns)
+    (pair,) = make_pairs([asked], {"p1": response(1, "a")}, {"p1": response(1, "b")})
+    assert pair.prompt == "Be brief.\n\nUser: Hello\n\nAssistant: Hi\n\nUser: Why?"

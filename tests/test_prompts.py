@@ -18,8 +18,14 @@ from sandbox_server import ROOT, Sandbox
 
 from include.config import Dataset
 from include.errors import DatasetError
-from include.prompts import SystemPrompt, load_prompts, open_prompts
-from include.records import Notice, Turn
+from include.prompts import SystemPrompt, open_prompts
+from include.records import Notice, Prompt, Turn
+
+
+def load_prompts(dataset: Dataset, s3: Any = None) -> list[Prompt]:
+    with open_prompts(dataset, s3) as prompts:
+        return list(prompts)
+
 
 ROWS = [
     {"id": "a", "prompt": "One?", "topic": {"name": "x"}},
