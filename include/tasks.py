@@ -87,6 +87,7 @@ def clean(environment: str, **context: Any) -> list[str]:
             return [f"skipped: {error}"]  # this Airflow has nothing to do with it
         removals = ownership.clean(
             client("sagemaker"),
+            client("bedrock"),
             run_state=functools.cache(lambda dag_id, run_id: _run_state(ti, dag_id, run_id)),
             output_uri=where.output_s3_uri,
             max_age=timedelta(hours=params["max_age_hours"]),

@@ -374,6 +374,7 @@ def test_the_policies_on_the_page_about_aws_grant_all_that_is_looked_at(sandbox:
     for heading, needs in (
         ("2. Execution role", permissions.role_needs(run, judge_table.image_uri("us-east-1"))),
         ("3. Airflow's own", permissions.caller_needs(run)),
+        ("3. Airflow's own", permissions.caller_needs(batch_config())),
     ):
         arn = granted_by_the_page(sandbox, heading, run)
         found = permissions.simulate(iam, "role", arn, needs)

@@ -126,7 +126,7 @@ class Undo:
 
     def look_for_what_is_left(self, dag_id: str, run_id: str) -> None:
         """List what carries this run's tags: there should be nothing."""
-        for resource in ownership.owned(self.client("sagemaker")):
+        for resource in ownership.owned(self.client("sagemaker"), self.client("bedrock")):
             if resource.run == (dag_id, run_id) and resource.status != "Deleting":
                 self.left.append(f"{resource.kind} {resource.name} is still there")
 
