@@ -1,9 +1,9 @@
 """Delete and stop what outlived its run.
 
 Every 15 minutes it looks, in each environment, at the endpoints, endpoint configs, models, running
-judge jobs and batch jobs that carry the project's tags. What belongs to a run that has ended goes; so does
-what belongs to no run that this Airflow knows, once it is older than `max_age_hours`. Each task
-returns a line for everything that it did. With `dry_run` it only says what it would do.
+judge jobs and batch jobs that carry the project's tags. What belongs to a run that has ended goes;
+so does what belongs to no run that this Airflow knows, once it is older than `max_age_hours`. Each
+task returns a line for everything that it did. With `dry_run` it only says what it would do.
 """
 
 from __future__ import annotations
