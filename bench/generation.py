@@ -8,6 +8,7 @@ grants 50 requests per second. *refusals*: a server that refuses a fifth of the 
 from __future__ import annotations
 
 import argparse
+import signal
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -170,4 +171,6 @@ TABLES = {
 }
 
 if __name__ == "__main__":
+    # As Ctrl-C does, so that what was started is ended too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     raise SystemExit(main())
