@@ -15,6 +15,7 @@ from bench.processes import ROOT, Outcome, Server, run
 from bench.table import OURS, say
 
 TIMEOUT_SECONDS = 900.0
+"""Of one measurement."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class CannotRun(Exception):
 
 
 class GaveUp(CannotRun):
-    """It ran, asked, and ended without a result."""
+    """It ran, asked, and ended without a result: what it had got until then is lost."""
 
 
 def versions() -> dict[str, str]:
@@ -97,12 +98,19 @@ def versions() -> dict[str, str]:
     }
 
 
-def measure(system: System, server: Server, rows: int, in_flight: int, *more: str) -> Measured:
+def measure(
+    system: System,
+    server: Server,
+    rows: int,
+    in_flight: int,
+    *more: str,
+    timeout: float = TIMEOUT_SECONDS,
+) -> Measured:
     """Let a system ask `rows` prompts once.
 
     Raises:
-        CannotRun: It cannot be installed.
-        GaveUp: It took too long, or ended without a result.
+        CannotRun: It cannot be installed, or was not done in time.
+        GaveUp: It ended without a result.
     """
     try:
         program = system.install()
@@ -120,10 +128,10 @@ def measure(system: System, server: Server, rows: int, in_flight: int, *more: st
         env=environment(work, program),
         cwd=work,
         output=work / "output.txt",
-        timeout=TIMEOUT_SECONDS,
+        timeout=timeout,
     )
     if outcome.code is None:
-        raise GaveUp(f"not done after {TIMEOUT_SECONDS:.0f} s")
+        raise CannotRun(f"not done after {timeout:.0f} s")
     if not outcome.said():
         raise GaveUp(f"exit code {outcome.code}: {outcome.last_words()}")
     if outcome.code:

@@ -23,6 +23,8 @@ SETTLED_AFTER = 60
 
 REFUSED = 0.2
 REFUSALS_IN_FLIGHT = 50
+REFUSALS_TIMEOUT = 300.0
+"""Seconds; twenty times what the best possible client would take."""
 
 
 def bucket(systems: list[System], minutes: float) -> Iterator[Result]:
@@ -92,9 +94,9 @@ def _refused(system: System, server: Server, retry_after: float) -> Iterator[Res
     case = f"refused={REFUSED:g},retry_after={retry_after:g}"
     rows = system.rows
     try:
-        seen = measure(system, server, rows, REFUSALS_IN_FLIGHT)
+        seen = measure(system, server, rows, REFUSALS_IN_FLIGHT, timeout=REFUSALS_TIMEOUT)
         part = window(seen.log, REFUSALS_IN_FLIGHT)
-    except GaveUp as error:  # what it had got until then is lost too
+    except GaveUp as error:
         yield Result(system.name, case, "rows_lost", rows, "rows", str(error))
         return
     except (CannotRun, ValueError) as error:

@@ -73,9 +73,10 @@ def _once(system: System, server: Server, load: Load, in_flight: int) -> list[Re
 
 def _costs(seen: Measured, part: Window) -> dict[tuple[str, str], float]:
     usage, requests = seen.outcome.usage, seen.stats["requests"]
-    steady = usage.cpu_between(part.steady_start, part.steady_end) / part.steady_answered
+    steady = usage.cpu_between(part.steady_start, part.steady_end)
     return {
-        ("cpu_per_request", "ms"): 1000 * steady,
+        ("cpu_per_request", "ms"): 1000 * steady / part.steady_answered,
+        ("cores_used", "cores"): steady / (part.steady_end - part.steady_start),
         ("cpu_per_request_with_start", "ms"): 1000 * seen.outcome.cpu_seconds / requests,
         ("server_cpu_per_request", "ms"): 1000 * seen.server_cpu / requests,
         ("peak_memory", "MB"): usage.peak_bytes / 1024**2,
