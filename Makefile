@@ -10,10 +10,10 @@ CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 
-.PHONY: help install run up down status logs reset test test-slow lint format lock docs render doctor acceptance
+.PHONY: help install run up down status logs reset test test-slow lint format lock docs render doctor acceptance bench-generation
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 install: $(VENV)/.installed ## Make .venv from requirements-dev.txt
 
@@ -43,6 +43,9 @@ test: install ## Run the tests: offline, at most 25 minutes on two cores
 
 test-slow: install ## Run the tests that need a browser, a server or another Python
 	$(BIN)/pytest -m slow
+
+bench-generation: install ## Measure asking models beside seven other ways (about 40 minutes)
+	$(BIN)/python -m bench.generation
 
 lint: install ## Check style, types and generated files
 	$(BIN)/ruff check
