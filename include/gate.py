@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import Literal
 
 from include.records import Comparison, Gate, GateOutcome
-from include.winrate import percent
+from include.winrate import level, percent
 
 GateRule = Literal["none", "superiority", "non_inferiority"]
 
 
 def decide_gate(comparisons: Sequence[Comparison], rule: GateRule, margin: float) -> Gate:
     """Decide about the run; of several candidates the worst one decides.
+
+    Each candidate's interval has been widened for the number of candidates (`winrate.compare`).
 
     `superiority` asks for a win rate above 0.5 + margin, `non_inferiority` for one above
     0.5 - margin. The whole interval on the right side passes, on the wrong side fails, else it is
@@ -35,7 +37,8 @@ def _gate(comparison: Comparison, rule: str, threshold: float) -> Gate:
     if rate.low is None or rate.high is None:
         return Gate("inconclusive", f"{name}: the win rate has no interval ({rate.method}).")
     wanted = f"{rule} needs a win rate above {percent(threshold)}"
-    span = f"{name}'s interval is {percent(rate.low)} to {percent(rate.high)}"
+    span = f"{name}'s {level(rate.confidence_level)} interval is {percent(rate.low)} to "
+    span += percent(rate.high)
     outcome: GateOutcome = "inconclusive"
     if rate.low > threshold:
         outcome = "pass"

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 
 POWER = 0.8
 FEW_UNITS = 10
+WEIGHTS = 4
+"""Steps between the bounds of the design effect that are looked at where it is not known."""
 SINGLE_UNIT = "none: a single independent unit"
+NOTHING = "none: there is nothing to count"
 
 
 @dataclass(frozen=True)
@@ -43,46 +46,92 @@ def cluster_t_interval(
     clusters: Sequence[str],
     confidence_level: float,
     unit: str = "prompts",
+    added: str = "one win and one loss",
 ) -> Interval:
     """Interval of a mean score whose clusters, not scores, are independent.
 
+    Args:
+        scores: Each from 0 to 1.
+        clusters: What each score belongs to.
+        confidence_level: For example 0.95.
+        unit: What the clusters are called.
+        added: What the two imagined scores, 1 and 0, are called.
+
     Notes:
-        SE² = G/(G-1) · Σ_g (Σ_{i in g} (s_i - mean))² / n², with the t distribution on G-1 degrees
-        of freedom, clipped to [0, 1]. One pair per cluster makes it the ordinary t interval.
-        Where SE is 0 (all wins, all losses, all ties, every group split alike) a t interval would
-        have no width. A sample without spread does not show that there is none, so Clopper-Pearson
-        on G clusters takes its place, with k = mean · G, fractional for ties.
+        The standard error is that of the scores as they are, robust to clusters:
+        SE² = G/(G-1) · Σ_g (Σ_{i in g} (s_i - mean))² / n² for G clusters.
+        The interval is the t interval on G-1 degrees of freedom, clipped to [0, 1], of the same
+        scores and two imagined ones, a 1 and a 0, each a cluster of its own. Without them it would
+        be too narrow where wins or losses are rare, and have no width where all scores are equal:
+        at a win rate of 95 % of 100 prompts it would hold the truth 88 times in 100, not 95.
+        Each of the two weighs as much as one independent unit: the design effect, which is SE²
+        over that of as many independent scores, from 1 up to the clusters' mean size. Scores
+        without spread do not tell the design effect; the largest is taken.
         One cluster has no interval. Below ten clusters the interval is rough, and `method` says so.
 
     References:
         Miller, Adding Error Bars to Evals, arXiv 2411.00640 (2024), appendix A.
         Cameron and Miller, A Practitioner's Guide to Cluster-Robust Inference,
         J. Human Resources 50(2), 2015, section VI, for G/(G-1) and t on G-1.
+        Bonett and Price, Adjusted Wald Confidence Interval for a Difference of Binomial
+        Proportions Based on Paired Data, J. Educational and Behavioral Statistics 37(4), 2012,
+        for the two imagined pairs; Kish, Survey Sampling (1965), for design effect and mean size.
 
     Example:
         >>> found = cluster_t_interval([1, 1, 0, 1, 0.5, 1], list("abcdef"), 0.95)
         >>> round(found.low, 3), found.high
-        (0.311, 1.0)
+        (0.271, 1.0)
     """
     from scipy.stats import t
 
-    mean = sum(scores) / len(scores)
+    if not scores:
+        return Interval(None, None, None, None, 0, NOTHING)
+    count, mean = len(scores), sum(scores) / len(scores)
     sums: defaultdict[str, float] = defaultdict(float)
+    sizes: defaultdict[str, int] = defaultdict(int)
     for score, cluster in zip(scores, clusters, strict=True):
-        sums[cluster] += score - mean
+        sums[cluster] += score
+        sizes[cluster] += 1
     units = len(sums)
     if units < 2:
         return Interval(mean, None, None, None, units, SINGLE_UNIT)
-    squares = sum(total * total for total in sums.values())
-    error = math.sqrt(units / (units - 1) * squares) / len(scores)
-    if error < 1e-12:
-        exact = clopper_pearson(mean * units, units, confidence_level)
-        method = f"Clopper-Pearson on {units} {unit}, as the scores have no spread"
-        return Interval(mean, exact.low, exact.high, 0.0, units, method + _rough(units))
-    half = float(t.ppf((1 + confidence_level) / 2, units - 1)) * error
-    low, high = max(0.0, mean - half), min(1.0, mean + half)
-    method = f"cluster t on {units} {unit}" + _rough(units)
-    return Interval(mean, low, high, error, units, method)
+    known = [(sums[cluster], float(sizes[cluster])) for cluster in sums]
+    error = _clustered_error(known)
+    alone = sum((score - mean) ** 2 for score in scores) / count / (count - 1)
+    weight = _weight(error, alone, list(sizes.values()))
+    centre, half = _with_two_added(known, weight)
+    half *= float(t.ppf((1 + confidence_level) / 2, units - 1))
+    method = f"cluster t on {units} {unit}, {added} added" + _rough(units)
+    return Interval(mean, max(0.0, centre - half), min(1.0, centre + half), error, units, method)
+
+
+Totals = Sequence[tuple[float, float]]
+"""Of each cluster: the sum of its scores, and how many they are."""
+
+
+def _clustered_error(clusters: Totals) -> float:
+    units, count = len(clusters), sum(size for _, size in clusters)
+    mean = sum(total for total, _ in clusters) / count
+    squares = sum((total - size * mean) ** 2 for total, size in clusters)
+    return math.sqrt(units / (units - 1) * squares) / count
+
+
+def _with_two_added(clusters: Totals, weight: float) -> tuple[float, float]:
+    """Mean and standard error with two more clusters, one of ones and one of zeros."""
+    more = [*clusters, (weight, weight), (0.0, weight)]
+    mean = sum(total for total, _ in more) / sum(size for _, size in more)
+    return mean, _clustered_error(more)
+
+
+def _weight(error: float, alone: float, sizes: Sequence[int]) -> float:
+    """How many scores count as one independent unit: the design effect, within its bounds."""
+    most = _mean_size(sizes)
+    return most if alone < 1e-12 else min(most, max(1.0, error * error / alone))
+
+
+def _mean_size(sizes: Sequence[int]) -> float:
+    """Size of the cluster that a score finds itself in, on average."""
+    return sum(size * size for size in sizes) / sum(sizes)
 
 
 def conservative_interval(
@@ -109,9 +158,9 @@ def conservative_interval(
         win or loss and every group agrees with itself, so that is assumed. For groups of equal size
         the effective number of units is then their number, (Σm)²/Σm²; for unequal ones it is less,
         since the large groups may be the ones that deviate.
-        The interval is the hull of Clopper-Pearson on that number and of the t interval with that
-        largest variance: beta quantiles are the wider near 0 and 1 and for many pairs, t for few.
-        So it is never narrower than `cluster_t_interval` of any verdicts with this total.
+        The interval is the hull of Clopper-Pearson on that number and of the t intervals that
+        `cluster_t_interval` may give with that largest variance. So it is never narrower than that
+        of any verdicts with this total, and holds the truth at least as often as it says.
 
     References:
         Clopper and Pearson, Biometrika 26 (1934), pages 404-413.
@@ -120,7 +169,7 @@ def conservative_interval(
     Example:
         >>> found = conservative_interval(10 / 26, [1] * 13, 0.95)
         >>> round(found.low, 3), round(found.high, 3)
-        (0.079, 0.691)
+        (0.115, 0.685)
     """
     units = len(sizes)
     if units < 2:
@@ -135,16 +184,23 @@ def conservative_interval(
 def _widest(rate: float, sizes: Sequence[int], confidence_level: float) -> Bounds:
     from scipy.stats import t
 
-    units, variance = len(sizes), _largest_variance(rate, sizes)
-    kish = sum(sizes) ** 2 / sum(size * size for size in sizes)
-    effective = rate * (1 - rate) / variance if variance > 1e-12 else kish
+    units, variance, total = len(sizes), _largest_variance(rate, sizes), sum(sizes)
+    effective = rate * (1 - rate) / variance if variance > 1e-12 else total / _mean_size(sizes)
     exact = clopper_pearson(rate * effective, effective, confidence_level)
-    error = math.sqrt(units / (units - 1) * variance)
-    half = float(t.ppf((1 + confidence_level) / 2, units - 1)) * error
-    return Bounds(max(0.0, min(exact.low, rate - half)), min(1.0, max(exact.high, rate + half)))
+    quantile = float(t.ppf((1 + confidence_level) / 2, units - 1))
+    lows, highs = [exact.low], [exact.high]
+    most = _mean_size(sizes)
+    for step in range(WEIGHTS + 1):
+        weight = 1 + (most - 1) * step / WEIGHTS  # between its bounds; which one is not known
+        centre = (rate * total + weight) / (total + 2 * weight)
+        spread = _largest_variance(centre, [*sizes, weight, weight])
+        half = quantile * math.sqrt((units + 2) / (units + 1) * spread)
+        lows.append(centre - half)
+        highs.append(centre + half)
+    return Bounds(max(0.0, min(lows)), min(1.0, max(highs)))
 
 
-def _largest_variance(estimate: float, sizes: Sequence[int]) -> float:
+def _largest_variance(estimate: float, sizes: Sequence[float]) -> float:
     """An upper bound of Σ w²(s - mean)² over all s in [0, 1] with Σ ws = mean, w = m/Σm.
 
     (s - mean)² lies below its chord over [0, 1], which is linear in s: a fractional knapsack,

@@ -36,7 +36,14 @@ TOLERANCE = {"judgments": 0.5, "pairs": 0.5, "share": 0.01, "score": rubric.ROUN
 """Counts must be equal; Nova may round its shares and scores to two decimals."""
 
 SHOWN_ONLY = ("lower_rate", "upper_rate")
-"""Computed differently, so they cannot contradict ours; neither can standard errors."""
+"""Computed differently, so they cannot contradict ours; neither can standard errors, only one
+another (`TWINS`)."""
+
+TWINS = "stderr_identity"
+"""Where every judgment is one for A or one for B, both counts have the same standard error."""
+
+ROUNDED = 0.005
+"""How far two decimals may be from the number that they stand for."""
 
 UNSETTLED = ("score", "weighted_score_A", "weighted_score_B", "score_margin")
 """Metrics whose definition AWS's pages leave open: a difference is no more than a warning."""
@@ -68,6 +75,7 @@ def reconcile(
         *_counts(metrics, said, judged),
         *_rates(metrics, said, win_rate),
         *_errors(metrics),
+        *_twins(metrics),
         *_rubric_means(metrics, scores),
         *_rubric_pairs(scores),
     ]
@@ -83,6 +91,8 @@ def severity(row: Reconciliation) -> Severity | None:
         return None
     if row.metric in SHOWN_ONLY or row.metric.endswith("_stderr"):
         return None
+    if row.metric == TWINS:
+        return "contradiction" if _differ(row.nova, row.recomputed) else None
     if abs(row.nova - row.recomputed) <= TOLERANCE[row.unit]:
         return None
     fewer = row.metric in ("total", "inference_error") and row.nova < row.recomputed
@@ -165,17 +175,25 @@ def _errors(metrics: Metrics) -> Iterator[Reconciliation]:
             share = count / total
             ours = math.sqrt(share * (1 - share) / total)
         note = "ours: sqrt(p (1 - p) / n) of judgments as if independent; no interval uses either"
-        if key == "a_scores" and _unequal_twins(metrics):
-            note += "; Nova's differs from b_scores_stderr, though a + b is constant"
         yield _error_row(f"{key}_stderr", nova, ours, "share", note)
 
 
-def _unequal_twins(metrics: Metrics) -> bool:
-    """Whether the errors of a_scores and b_scores differ where without ties they must be equal."""
+def _twins(metrics: Metrics) -> Iterator[Reconciliation]:
     a, b = metrics.get("a_scores_stderr"), metrics.get("b_scores_stderr")
     if a is None or b is None or metrics.get("ties") or metrics.get("inference_error"):
-        return False
-    return not math.isclose(a, b, rel_tol=0.05, abs_tol=1e-6)
+        return
+    note = "a_scores_stderr, and b_scores_stderr; without ties and errors they must be equal"
+    if _differ(a, b):
+        note += ", so at least one of Nova's standard errors is impossible"
+    yield Reconciliation(TWINS, a, b, "share", note)
+
+
+def _differ(a: float, b: float) -> bool:
+    """Whether two standard errors differ by more than rounding and bootstrapping explain.
+
+    Nova may round to two decimals, and 1,000 bootstrap rounds leave 2 % of noise in each.
+    """
+    return abs(a - b) > 0.1 * max(a, b) + 2 * ROUNDED
 
 
 def _error_row(

@@ -225,7 +225,42 @@ class WinRate:
     low: float | None
     high: float | None
     confidence_level: float
+    """Of this interval: with several candidates higher than the evaluation's."""
     method: str
+    standard_error: float | None = None
+    """Of the estimate; the largest possible one where the evidence is aggregate."""
+    units: int | None = None
+    """Independent prompts, pairs or groups."""
+    adjusted_for: int = 1
+    """How many candidates' intervals hold together with the evaluation's confidence level."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share with its interval; None where it is not known, or has no interval."""
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    confidence_level: float
+    method: str
+    count: int | None
+    """How many of `of` it is."""
+    of: int | None
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How far the judge can be believed; the intervals inform, the estimates are compared."""
+
+    consistency: Rate
+    """Of the pairs with both judgments, those whose two orders agree."""
+    preference_for_a: Rate
+    """Of the judgments that named a winner, those that named position A; fair is 0.5."""
+    ties: Rate
+    """Of the valid judgments, those that named no winner."""
+    errors: Rate
+    """Of the expected judgments, two per judged pair, those that are invalid or absent."""
 
 
 @dataclass(frozen=True)
@@ -234,6 +269,24 @@ class MissingBounds:
 
     low: float | None
     high: float | None
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Prompts that no preference speaks for, and why; None where it cannot be told."""
+
+    prompts: int | None
+    coverage: float | None
+    """Share of the prompts that the win rate rests on."""
+    baseline_failed: int
+    """Only the baseline's response cannot be used."""
+    candidate_failed: int
+    both_failed: int
+    too_long: int
+    no_verdict: int | None
+    """The judge was asked and left one valid judgment or none."""
+    asymmetry_p_value: float | None
+    """Of the exact test that both models fail equally often; None where neither failed alone."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +301,11 @@ class Position:
 
 @dataclass(frozen=True)
 class CategoryResult:
-    """The comparison within one category of prompts."""
+    """The comparison within one category of prompts.
+
+    Its interval is adjusted neither for the number of categories nor for that of candidates: some
+    of many will exclude 0.5 by chance, so it decides nothing.
+    """
 
     category: str
     counts: Counts
@@ -323,6 +380,49 @@ class Comparison:
     """Why the verdict is inconclusive whatever the interval says; None: the numbers may decide."""
     rubric: RubricResult | None = None
     """What the scores of a rubric judge come to; None for a judge without a rubric."""
+    reliability: Reliability | None = None
+    """None in summaries of earlier versions."""
+    missing: Missing | None = None
+    """None in summaries of earlier versions."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Prompts that a comparison of two runs cannot use."""
+
+    only_earlier: int
+    only_later: int
+    different_prompt: int
+    """The same id with another text."""
+    no_preference: int
+    """Shared, but without a preference in one of the runs or in both."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of a candidate between two runs, on the prompts that both have."""
+
+    verdict: Literal["better", "worse", "inconclusive"]
+    """The later run's candidate, as the interval of the difference says."""
+    sentence: str
+    prompts: int
+    """Shared ones with a preference in both runs: all numbers rest on them."""
+    earlier: float | None
+    """The candidate's win rate on these, ties half."""
+    later: float | None
+    difference: float | None
+    """Later minus earlier: from -1 to 1."""
+    low: float | None
+    high: float | None
+    confidence_level: float
+    method: str
+    units: int
+    improved: int
+    """Prompts with a better preference in the later run."""
+    worsened: int
+    unchanged: int
+    sign_test_p_value: float | None
+    left_out: LeftOut
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """Statistics of a comparison: pairs and the judge's output in, Comparison out.
 
-The prompt (or its group) is the unit of every interval, never the judgment: two judgments of one
-pair are not independent.
+The win rate is the candidate's mean score over all pairs with both judgments valid: 1 for a pair
+that it wins in both orders, 0 for one that it loses in both, 0.5 for all others. The prompt (or its
+group) is the unit of every interval, never the judgment: two judgments of one pair are not
+independent.
 
 Pairs with identical responses are ties that nobody asked the judge about. They count as pairs and
 ties, but not as judgments, not towards the judge's consistency and not against Nova's counts.
@@ -10,13 +12,14 @@ ties, but not as judgments, not towards the judge's consistency and not against 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from include import rubric
 from include.intervals import (
     FEW_UNITS,
+    NOTHING,
     Interval,
     cluster_t_interval,
     conservative_interval,
@@ -33,11 +36,14 @@ from include.records import (
     GenerationErrors,
     JudgeOutput,
     Judgment,
+    Missing,
     MissingBounds,
     Order,
     Pair,
     Position,
     Preference,
+    Rate,
+    Reliability,
     Verdict,
     WinRate,
 )
@@ -73,13 +79,28 @@ class _Findings:
     interval: Interval
     pairs: int
     """Pairs that the win rate speaks about."""
+    decided: float
+    """Those with a preference; of totals, what the valid judgments amount to."""
     missing_bounds: MissingBounds
     expected_judgments: int
     sign_test_p_value: float | None
     position: Position
+    reliability: Reliability
     by_category: list[CategoryResult]
     said: list[Preference | None] | None
     """What each judgment prefers, None for an inference error; None without per-pair details."""
+
+
+@dataclass(frozen=True)
+class _Levels:
+    asked: float
+    """Of all deciding intervals together, and of each that decides nothing."""
+    candidates: int
+
+    @property
+    def deciding(self) -> float:
+        """Of each interval that decides: Bonferroni's."""
+        return self.asked if self.candidates == 1 else 1 - (1 - self.asked) / self.candidates
 
 
 def compare(
@@ -93,8 +114,14 @@ def compare(
     confidence_level: float,
     min_consistency: float,
     max_error_rate: float,
+    candidates: int = 1,
 ) -> Comparison:
     """Compare one candidate with the baseline.
+
+    With several candidates each one's interval gets the confidence level 1 - alpha / candidates
+    (Bonferroni), so that all of them together hold with the level 1 - alpha that was asked for, and
+    each still decides. Intervals by category and those of the judge's reliability keep 1 - alpha:
+    they decide nothing.
 
     Args:
         baseline: Name of the model in use.
@@ -103,25 +130,28 @@ def compare(
         generation_errors: Responses that could not be used.
         pairs: One per prompt, whatever its status.
         output: What the judge wrote; None if there was nothing to judge.
-        confidence_level: Of the interval that decides, for example 0.95.
+        confidence_level: Of the intervals that decide, all candidates' together; e.g. 0.95.
         min_consistency: Least share of pairs on which both orders must agree.
         max_error_rate: Largest share of expected judgments that may be invalid or absent.
+        candidates: How many are compared with the baseline in this run.
     """
+    levels = _Levels(confidence_level, max(1, candidates))
     metrics: Metrics = output.metrics if output else {}
     scores = output.rubric if output else []
     if output is None or output.judgments is not None:
         judgments = output.judgments if output and output.judgments else []
-        found = _from_rows(prompts, generation_errors, pairs, judgments, confidence_level)
+        found = _from_rows(prompts, generation_errors, pairs, judgments, levels)
     else:
-        found = _from_metrics(prompts, generation_errors, pairs, metrics, confidence_level)
+        found = _from_metrics(prompts, generation_errors, pairs, metrics, levels)
     by_interval = verdict_of(found.win_rate)
     unreliable = _unreliable(
         found, by_interval, (baseline, candidate), min_consistency, max_error_rate
     )
     verdict: ComparisonVerdict = "inconclusive" if unreliable else by_interval
-    needed = needed_pairs(found.interval, found.pairs, confidence_level)
+    needed = needed_pairs(found.interval, found.pairs, levels.deciding)
     aggregate = found.counts.pairs is None
-    orders_known = output is None or output.orders_known
+    if output and not output.orders_known:
+        found = _without_orders(found)
     return Comparison(
         baseline=baseline,
         candidate=candidate,
@@ -132,8 +162,8 @@ def compare(
         win_rate=found.win_rate,
         missing_bounds=found.missing_bounds,
         sign_test_p_value=found.sign_test_p_value,
-        position=found.position if orders_known else replace(found.position, preference_for_a=None),
-        detectable_effect=detectable_effect(found.interval, confidence_level),
+        position=found.position,
+        detectable_effect=detectable_effect(found.interval, levels.deciding),
         needed_pairs=needed,
         by_category=found.by_category,
         nova=dict(metrics),
@@ -142,6 +172,8 @@ def compare(
         ),
         unreliable=unreliable,
         rubric=rubric.summarize(scores),
+        reliability=found.reliability,
+        missing=_missing(prompts, pairs, found),
     )
 
 
@@ -200,25 +232,27 @@ def _from_rows(
     generation_errors: GenerationErrors,
     pairs: Sequence[Pair],
     judgments: Sequence[Judgment],
-    confidence_level: float,
+    levels: _Levels,
 ) -> _Findings:
     rows = resolve_pairs(pairs, judgments)
     counts = _count(rows, prompts, generation_errors)
-    interval = _interval(rows, confidence_level)
-    win_rate = _as_win_rate(interval, confidence_level)
+    interval = _interval(rows, levels.deciding)
     points = sum(SCORE[row.preference] for row in rows if row.preference)
     decided = sum(row.preference is not None for row in rows)
     judged = sum(pair.status == "judged" for pair in pairs)
+    reliability = _reliability(rows, levels.asked)
     return _Findings(
         counts=counts,
-        win_rate=win_rate,
+        win_rate=_as_win_rate(interval, levels.deciding, levels.candidates),
         interval=interval,
         pairs=decided,
+        decided=decided,
         missing_bounds=_missing_bounds(points, decided, prompts),
         expected_judgments=2 * judged,
         sign_test_p_value=sign_test(counts.candidate_wins or 0, counts.baseline_wins or 0),
-        position=_position(rows),
-        by_category=_by_category(rows, confidence_level),
+        position=Position(reliability.consistency.estimate, reliability.preference_for_a.estimate),
+        reliability=reliability,
+        by_category=_by_category(rows, levels.asked),
         said=[judgment.preference for row in rows for judgment in row.judgments],
     )
 
@@ -253,19 +287,31 @@ def _interval(rows: Sequence[ResolvedPair], confidence_level: float) -> Interval
     if not scores:
         return Interval(None, None, None, None, 0, "none: no pair has a preference")
     clusters = [_cluster(row.pair) for row in decided]
-    grouped = any(row.pair.group is not None for row in decided)
-    unit = "groups" if grouped else "prompts"
-    return cluster_t_interval(scores, clusters, confidence_level, unit)
+    return cluster_t_interval(scores, clusters, confidence_level, _unit(decided))
 
 
-def _as_win_rate(interval: Interval, confidence_level: float) -> WinRate:
+def _as_win_rate(interval: Interval, confidence_level: float, candidates: int = 1) -> WinRate:
+    method = interval.method
+    if candidates > 1:
+        method += f"; Bonferroni for {candidates} candidates"
     return WinRate(
-        interval.estimate, interval.low, interval.high, confidence_level, interval.method
+        interval.estimate,
+        interval.low,
+        interval.high,
+        confidence_level,
+        method,
+        interval.standard_error,
+        interval.units,
+        candidates,
     )
 
 
 def _cluster(pair: Pair) -> str:
     return f"prompt {pair.prompt_id}" if pair.group is None else f"group {pair.group}"
+
+
+def _unit(rows: Sequence[ResolvedPair]) -> str:
+    return "groups" if any(row.pair.group is not None for row in rows) else "prompts"
 
 
 def _missing_bounds(points: float, decided: float, prompts: float) -> MissingBounds:
@@ -275,13 +321,77 @@ def _missing_bounds(points: float, decided: float, prompts: float) -> MissingBou
     return MissingBounds(points / total, (points + total - decided) / total)
 
 
-def _position(rows: Sequence[ResolvedPair]) -> Position:
-    consistent = [row.consistent for row in rows if row.consistent is not None]
-    verdicts = [judgment.verdict for row in rows for judgment in row.judgments]
-    named = verdicts.count("A>B") + verdicts.count("B>A")
-    return Position(
-        consistency=sum(consistent) / len(consistent) if consistent else None,
-        preference_for_a=verdicts.count("A>B") / named if named else None,
+def _missing(prompts: int, pairs: Sequence[Pair], found: _Findings) -> Missing:
+    """Which prompts no preference speaks for."""
+    status = Counter(pair.status for pair in pairs)
+    total = max(prompts, found.decided)
+    return Missing(
+        prompts=None if found.counts.pairs is None else max(0, prompts - found.counts.pairs),
+        coverage=found.decided / total if total else None,
+        baseline_failed=status["baseline_failed"],
+        candidate_failed=status["candidate_failed"],
+        both_failed=status["both_failed"],
+        too_long=status["too_long"],
+        no_verdict=found.counts.unresolved,
+        asymmetry_p_value=sign_test(status["baseline_failed"], status["candidate_failed"]),
+    )
+
+
+Observed = tuple[bool, str]
+"""Whether something is so, and the independent unit that it was seen in."""
+
+
+def _reliability(rows: Sequence[ResolvedPair], confidence_level: float) -> Reliability:
+    asked = [row for row in rows if row.pair.status == "judged"]
+    said = [
+        (judgment.verdict, _cluster(row.pair))
+        for row in asked
+        for judgment in row.judgments
+        if judgment.verdict
+    ]
+    errors = [
+        (n >= sum(judgment.verdict is not None for judgment in row.judgments), _cluster(row.pair))
+        for row in asked
+        for n in range(2)
+    ]
+
+    def rate(observed: Sequence[Observed]) -> Rate:
+        return _rate(observed, confidence_level, _unit(asked))
+
+    return Reliability(
+        consistency=rate(
+            [(row.consistent, _cluster(row.pair)) for row in asked if row.consistent is not None]
+        ),
+        preference_for_a=rate([(v == "A>B", unit) for v, unit in said if v != "A=B"]),
+        ties=rate([(verdict == "A=B", unit) for verdict, unit in said]),
+        errors=rate(errors),
+    )
+
+
+def _rate(observed: Sequence[Observed], confidence_level: float, unit: str) -> Rate:
+    found = cluster_t_interval(
+        [float(so) for so, _ in observed],
+        [cluster for _, cluster in observed],
+        confidence_level,
+        unit,
+        "one yes and one no",
+    )
+    count = sum(so for so, _ in observed)
+    return _as_rate(found, confidence_level, count, len(observed))
+
+
+def _as_rate(found: Interval, confidence_level: float, count: int | None, of: int | None) -> Rate:
+    return Rate(found.estimate, found.low, found.high, confidence_level, found.method, count, of)
+
+
+def _without_orders(found: _Findings) -> _Findings:
+    """Take back what only the judgments' orders tell."""
+    unknown = Interval(None, None, None, None, 0, "none: the judge's details do not tell orders")
+    rate = _as_rate(unknown, found.reliability.consistency.confidence_level, None, None)
+    return replace(
+        found,
+        position=replace(found.position, preference_for_a=None),
+        reliability=replace(found.reliability, preference_for_a=rate),
     )
 
 
@@ -314,7 +424,7 @@ def _from_metrics(
     generation_errors: GenerationErrors,
     pairs: Sequence[Pair],
     metrics: Metrics,
-    confidence_level: float,
+    levels: _Levels,
 ) -> _Findings:
     """Findings from Nova's totals alone.
 
@@ -332,19 +442,17 @@ def _from_metrics(
     decided = valid / 2 + identical
     spoiled = math.ceil(max(0.0, errors, 2 * judged - valid))
     interval = Interval(None, None, None, None, 0, "none: the judge's metrics hold no verdicts")
+    grouped = any(pair.group is not None for pair in pairs)
+    unit = "groups" if grouped else "pairs"
     if decided:
-        sizes = _complete_sizes(pairs, spoiled)
-        grouped = any(pair.group is not None for pair in pairs)
-        unit = "groups" if grouped else "pairs"
         interval = conservative_interval(
             points / decided,
-            sizes,
-            confidence_level,
+            _complete_sizes(pairs, spoiled),
+            levels.deciding,
             unit=unit,
             lowest=(points - min(ties, wins) / 4) / decided,
             highest=(points + min(ties, losses) / 4) / decided,
         )
-    win_rate = _as_win_rate(interval, confidence_level)
     return _Findings(
         counts=Counts(
             prompts=prompts,
@@ -358,15 +466,43 @@ def _from_metrics(
             ties=None,
             inconsistent=None,
         ),
-        win_rate=win_rate,
+        win_rate=_as_win_rate(interval, levels.deciding, levels.candidates),
         interval=interval,
         pairs=judged + identical,
+        decided=decided,
         missing_bounds=_missing_bounds(points, decided, prompts),
         expected_judgments=2 * judged,
         sign_test_p_value=None,
         position=Position(None, None),
+        reliability=_reliability_of_totals(ties, valid, spoiled, pairs, unit, levels.asked),
         by_category=[],
         said=None,
+    )
+
+
+def _reliability_of_totals(
+    ties: float,
+    valid: float,
+    spoiled: int,
+    pairs: Sequence[Pair],
+    unit: str,
+    confidence_level: float,
+) -> Reliability:
+    judged = [pair for pair in pairs if pair.status == "judged"]
+
+    def rate(count: float, of: float, sizes: Sequence[int]) -> Rate:
+        found = Interval(None, None, None, None, 0, NOTHING)
+        if of > 0 and sizes:
+            found = conservative_interval(min(1.0, count / of), sizes, confidence_level, unit=unit)
+        return _as_rate(found, confidence_level, round(count), round(of))
+
+    unknown = Interval(None, None, None, None, 0, "none: the judge left no details per pair")
+    nobody = _as_rate(unknown, confidence_level, None, None)
+    return Reliability(
+        consistency=nobody,
+        preference_for_a=nobody,
+        ties=rate(ties, valid, _complete_sizes(judged, spoiled)),
+        errors=rate(min(spoiled, 2 * len(judged)), 2 * len(judged), _complete_sizes(judged, 0)),
     )
 
 
@@ -444,9 +580,11 @@ def _sentence(
             f"Inconclusive: {candidate} {wins} against {baseline}, but all that counts is a single"
             " independent unit, which has no interval."
         )
-    level = percent(rate.confidence_level)
-    span = f"{level} interval {percent(rate.low)} to {percent(rate.high)}"
+    span = f"{level(rate.confidence_level)} interval {percent(rate.low)} to {percent(rate.high)}"
     caveats = []
+    if rate.adjusted_for > 1:
+        together = 1 - (1 - rate.confidence_level) * rate.adjusted_for
+        caveats.append(f"{level(together)} for all {rate.adjusted_for} candidates together")
     if found.counts.pairs is None:
         caveats.append("conservative: the judge left no details per pair")
     elif found.counts.ties:
@@ -478,6 +616,16 @@ def percent(share: float) -> str:
         if float(text) not in (0, 50, 100) or math.isclose(float(text), 100 * share, abs_tol=1e-9):
             break
     return f"{text} %"
+
+
+def level(confidence: float) -> str:
+    """A confidence level as a percentage, with the digits that tell it from others.
+
+    Example:
+        >>> level(0.95), level(0.975), level(1 - 0.05 / 3)
+        ('95 %', '97.5 %', '98.33 %')
+    """
+    return f"{round(100 * confidence, 2):g} %"
 
 
 def _plural(count: int, noun: str) -> str:

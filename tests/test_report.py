@@ -178,7 +178,7 @@ def test_every_image_has_an_alternative_text():
     labels = [
         value for tag, name, value in shown.attributes if (tag, name) == ("svg", "aria-label")
     ]
-    assert labels[0].startswith("Win rate 77 %, interval 67 % to 88 %")
+    assert labels[0].startswith("Win rate 77 %, interval 66 % to 87 %")
 
 
 def test_the_page_says_how_many_pairs_of_each_kind_it_shows():
