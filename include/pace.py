@@ -2,10 +2,13 @@
 
 Two things are found out while asking. How many requests at once: doubled every round while all goes
 well, from a configurable start up to a limit; fewer when the service is overloaded. How many a
-second: unlimited until something is throttled, then what the service let through, a little more
-every second, and that again when it throttles (additive increase, multiplicative decrease, as in
-Chiu and Jain 1989). On top, the quotas that the config names, kept as Bedrock keeps them: input and
-max_tokens are taken when a request starts, and what it did not use is given back when it ends.
+second: unlimited until something is throttled. A quota's bucket is empty whenever it refuses, so
+what came through between two refusals, over the time between them, is its rate: a little less than
+that is asked for next, and slowly more. Refusals that go on far below a rate that came through
+before are no quota's, and going slower would not end them: they are put up with.
+
+On top, the quotas that the config names, kept as Bedrock keeps them: input and max_tokens are taken
+when a request starts, and what it did not use is given back when it ends.
 
 Pure arithmetic on a clock; nothing here sends or sleeps.
 """
@@ -20,42 +23,39 @@ from dataclasses import dataclass
 
 Clock = Callable[[], float]
 
-WINDOW_SECONDS = 0.5
-WINDOW_REQUESTS = 10
-LONGEST_WINDOW_SECONDS = 30.0
-"""A window is judged after this time and that many answers, or after the longest time."""
+ENOUGH = 10
+"""Requests that come through between two refusals before their rate is believed."""
 
-FIRST_WINDOW_SECONDS = 0.1
-FIRST_WINDOW_REFUSALS = 3
-"""Until something is known: judged after this time and that many refusals."""
+CUT = 0.97
+"""Share of a rate that is believed that is asked for next."""
 
-CUT = 0.95
-"""Share of what came through that is asked for after throttling: it lets a bucket fill again."""
+CYCLE = 250
+"""Requests until all of it is asked for again. In the end one in about 1.7 cycles is refused,
+which keeps refusals below 0.3 %."""
 
-DEEPEST_CUT = 0.3
-"""What is left of the rate at least: a short window can let nothing through by chance."""
+BLIND_CUT = 0.7
+"""What is left of a rate that is far too high."""
 
-GROWTH = 1.01
-"""How the rate grows in a second without throttling."""
-
-QUICK_GROWTH = 1.1
-QUICK_AFTER_SECONDS = 60.0
-"""How it grows far below what was throttled last, or when nothing was for so long."""
-
-SLOWEST_RATE = 1 / 20
+SLOWEST_RATE = 0.1
 """Requests a second that are tried even while everything is throttled."""
 
-MOST_GROWTH = 1.5
-"""Of one window, however long it was."""
+WIDEST = 4.0
+"""By how much the rate may grow while it is measured: a bucket that was full tells too little."""
 
-FUTILE = 3
-"""Cuts in a row that change nothing before throttling counts as noise that no rate ends."""
+FUTILE_CUTS = 3
+FUTILE_BELOW = 0.7
+"""So many cuts, down to this share of a rate that came through before: it is no quota's doing.
+Where several tasks ask, the others may have taken their parts of it."""
 
 MOST_NOISE = 0.5
-"""Share of throttled requests that can be noise."""
+"""Share of refusals that may be no quota's doing."""
 
-NOISY_WINDOW_REQUESTS = 50
-"""Requests of a window while there is noise: fewer would be judged by chance."""
+NOISE_WINDOW = 50
+NOISE_SLACK = 0.1
+"""Among so many requests twice the share of refusals, and this, is a quota's doing after all."""
+
+NOISE_REQUESTS = 2000
+"""After so many it is found out anew."""
 
 BACK_OFF = 0.7
 """What is left of the number of requests at once when the service is overloaded."""
@@ -65,6 +65,7 @@ BACK_OFF = 0.7
 class Ticket:
     """One request in flight."""
 
+    number: int
     started: float
     reserved_tokens: float
 
@@ -102,15 +103,11 @@ class Pace:
             tokens_per_minute, tokens_per_minute / 60, clock
         )
         self._rate = _Rate(clock)
-        self._latency = 0.1
-        self._held: deque[float] = deque()
-        self._open = 0
         self._round_ends = 0.0
         self._overloaded = self._was_full = False
         self.share = 1
         """How many tasks ask the model at once: each takes its part of the limits."""
         self.in_flight = 0
-        """Requests that occupy a place."""
         self.throttled = 0
 
     @property
@@ -132,33 +129,27 @@ class Pace:
         Returns:
             Seconds, 0 for now; None if one of those in flight has to end first.
         """
-        now = self._clock()
-        while self._held and self._held[0] <= now:
-            self._held.popleft()
-            self.in_flight -= 1
         if self.in_flight >= self.limit:
             self._was_full = True
-            return self._held[0] - now if self._held else None
-        waits = [self._rate.delay()]
+            return None
+        wait = self._rate.delay()
         if self._requests:
-            waits.append(self._requests.delay(1, self.share))
+            wait = max(wait, self._requests.delay(1, self.share))
         if self._tokens:
-            wait = self._tokens.delay(tokens, self.share)
-            if wait and self._open and self._tokens.per_second * wait > tokens:
+            filling = self._tokens.delay(tokens, self.share)
+            if filling and self.in_flight and self._tokens.per_second * filling > tokens:
                 return None  # what is reserved for others may come back sooner
-            waits.append(wait)
-        return max(waits)
+            wait = max(wait, filling)
+        return wait
 
     def start(self, tokens: float = 0.0) -> Ticket:
         """Count a request as started."""
         self.in_flight += 1
-        self._open += 1
-        self._rate.start()
         if self._requests:
             self._requests.take(1)
         if self._tokens:
             self._tokens.take(tokens)
-        return Ticket(self._clock(), tokens)
+        return Ticket(self._rate.start(), self._clock(), tokens)
 
     def done(
         self,
@@ -178,22 +169,14 @@ class Pace:
             throttled: It was refused for coming too early.
             overloaded: The service was too busy to answer in time.
         """
-        now = self._clock()
-        self._open -= 1
-        if throttled:
-            # A refusal comes quickly. It occupies its place as long as an answer would have, or
-            # refusals would only make room for more of them.
-            self.throttled += 1
-            self._held.append(max(now, ticket.started + self._latency))
-        else:
-            self.in_flight -= 1
-            self._latency += 0.05 * (now - ticket.started - self._latency)
+        self.in_flight -= 1
+        self.throttled += throttled
         if self._tokens:
             used = 0.0 if throttled else ticket.reserved_tokens
             if input_tokens is not None and output_tokens is not None:
                 used = input_tokens + output_tokens * self._weight
             self._tokens.take(used - ticket.reserved_tokens)
-        self._rate.done(ticket.started, throttled)
+        self._rate.done(ticket, throttled, self.in_flight, self.share)
         self._overloaded |= overloaded
         if ticket.started >= self._round_ends:  # one latency has passed since the last look
             self._round()
@@ -204,11 +187,9 @@ class Pace:
         if self._overloaded:
             self._slow_start = False
             self._limit = max(1.0, self._limit * BACK_OFF)
-        elif self._was_full and self._rate.allowed is None:
+        elif self._was_full:
             step = self._limit if self._slow_start else max(1.0, 0.05 * self._limit)
             self._limit = min(float(self._most), self._limit + step)
-        elif self._was_full:
-            self._limit = min(float(self._most), self._limit + 1)
         self._overloaded = self._was_full = False
 
 
@@ -216,97 +197,173 @@ class _Bucket:
     """Fills up steadily to its capacity; what is taken may leave it below zero."""
 
     def __init__(self, capacity: float, per_second: float, clock: Clock) -> None:
-        self._capacity, self.per_second, self._clock = capacity, per_second, clock
+        self.capacity, self.per_second, self._clock = capacity, per_second, clock
         self._level, self._at = capacity, clock()
         self._share = 1
 
-    def delay(self, amount: float, share: int) -> float:
-        self._share = share
+    def delay(self, amount: float, share: int = 1) -> float:
         self._fill()
-        missing = min(amount, self._capacity / share) - self._level
+        if share != self._share:
+            self._share = share
+            self._level = min(self._level, self.capacity / share)
+        missing = min(amount, self.capacity / share) - self._level
         return max(0.0, missing / (self.per_second / share))
 
     def take(self, amount: float) -> None:
         self._fill()
         self._level -= amount
 
+    def empty(self) -> None:
+        self._fill()
+        self._level = min(0.0, self._level)
+
     def _fill(self) -> None:
         now = self._clock()
         gained = (now - self._at) * self.per_second / self._share
-        self._level = min(self._capacity / self._share, self._level + gained)
+        self._level = min(self.capacity / self._share, self._level + gained)
         self._at = now
 
 
 class _Rate:
-    """Requests a second, learned from what is throttled."""
+    """Requests a second, learned from what is throttled.
+
+    A cycle is what starts between two cuts. A refusal of one that started before the last cut tells
+    nothing about the rate since then.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.allowed: float | None = None
-        self._next = 0.0
-        self._noise = 0.0
-        self._futile: deque[float] = deque(maxlen=FUTILE + 1)
-        self._throttled_at = clock()
-        self._too_much = 0.0
-        self._open()
-
-    def _open(self) -> None:
-        self._opened = self._clock()
-        self._started = self._refused = 0
+        self._bucket = _Bucket(1.0, 1.0, clock)
+        self._starts: deque[float] = deque(maxlen=2 * ENOUGH)
+        self._count = 0
+        self._first = self._since = 0
+        self._since_at = clock()
+        self._was_bound = False
+        self._growth: float | None = None
+        self._confirmed = 0
+        self._noise: _Noise | None = None
+        self._cycles: deque[int] = deque(maxlen=FUTILE_CUTS)
+        self._granted, self._elapsed, self._proven = 0, 0.0, 0.0
 
     def delay(self) -> float:
-        return 0.0 if self.allowed is None else max(0.0, self._next - self._clock())
+        wait = 0.0 if self.allowed is None else self._bucket.delay(1)
+        self._was_bound |= wait > 0
+        return wait
 
-    def start(self) -> None:
-        self._started += 1
+    def start(self) -> int:
+        """Count a request as started; return its number."""
+        self._starts.append(self._clock())
         if self.allowed is not None:
-            # A late start is made up for, but by no more than a tenth of a second's worth.
-            self._next = max(self._next, self._clock() - 0.1) + 1 / self.allowed
+            self._bucket.take(1)
+        self._count += 1
+        return self._count - 1
 
-    def done(self, started: float, throttled: bool) -> None:
-        self._refused += throttled and started >= self._opened
-        elapsed = self._clock() - self._opened
+    def done(self, ticket: Ticket, throttled: bool, in_flight: int, share: int) -> None:
+        if ticket.number < self._first:
+            return
         if self._noise:
-            enough = elapsed >= WINDOW_SECONDS and self._started >= NOISY_WINDOW_REQUESTS
-        elif self.allowed is not None:
-            enough = elapsed >= FIRST_WINDOW_SECONDS and self._started >= WINDOW_REQUESTS
-            enough = enough and (self._refused > 0 or elapsed >= WINDOW_SECONDS)
-        else:
-            enough = elapsed >= FIRST_WINDOW_SECONDS and self._refused >= FIRST_WINDOW_REFUSALS
-        if enough or elapsed >= LONGEST_WINDOW_SECONDS:
-            self._judge(elapsed)
-            self._open()
+            self._bear(self._noise, throttled)
+        elif throttled:
+            self._cut(ticket, share)
+        if not throttled and self.allowed is not None:
+            self._grow(in_flight)
 
-    def _judge(self, elapsed: float) -> None:
-        """Change the rate after one window."""
-        if not self._started:
-            return
-        # What is refused is known at once, what comes through only when it is answered.
-        share = self._refused / self._started
-        through = (self._started - self._refused) / elapsed
-        if share <= self._noise * 1.5 + (0.05 if self._noise else 0.0):
-            self._noise += 0.1 * (share - self._noise) if self._noise else 0.0
-            self._grow(elapsed, through)
-            return
-        self._throttled_at = self._clock()
-        self._futile.append(share)
-        if len(self._futile) > FUTILE and share > max(self._futile) / 2 and share < MOST_NOISE:
-            # A quota would have been kept by now. Others use it up, or it is chance: going
-            # slower does not help.
-            self._noise, self.allowed = sum(self._futile) / len(self._futile), None
-            self._futile.clear()
-            return
-        before = self._started / elapsed
-        if self.allowed is not None:
-            before = min(before, self.allowed)
-        self._too_much = before
-        self.allowed = max(SLOWEST_RATE, before * DEEPEST_CUT, min(through * CUT, before))
+    def _cut(self, ticket: Ticket, share: int) -> None:
+        """Ask less often, unless that is seen to change nothing."""
+        speed = self._speed()
+        if self.allowed is not None:  # the first cycle may have emptied a bucket that was full
+            granted = max(0, ticket.number - self._since)
+            elapsed = max(ticket.started - self._since_at, 0.001)
+            self._cycles.append(ticket.number - self._first)
+            self._prove(granted, elapsed)
+            refused = len(self._cycles) / (len(self._cycles) + sum(self._cycles))
+            below = speed < FUTILE_BELOW * self._proven / share
+            if below and len(self._cycles) == FUTILE_CUTS and refused < MOST_NOISE:
+                self._noise = _Noise(2 * refused + NOISE_SLACK, refused)
+                self._open(self._proven)
+                return
+            through = granted / elapsed
+            # With much less than was allowed it was the requests in flight that set the rate.
+            if granted >= ENOUGH and through > 0.5 * self._base:
+                known = min(speed, through)
+                self._open(known * CUT, known)
+                return
+        self._open(speed * BLIND_CUT)
 
-    def _grow(self, elapsed: float, through: float) -> None:
-        self._futile.clear()
-        if self.allowed is None or through < 0.8 * self.allowed:
+    def _prove(self, granted: int, elapsed: float) -> None:
+        """Note the highest rate that came through, over one cycle or several short ones."""
+        self._granted += granted
+        self._elapsed += elapsed
+        if self._granted >= ENOUGH:
+            self._proven = max(self._proven, self._granted / self._elapsed)
+            self._granted, self._elapsed = 0, 0.0
+
+    def _bear(self, noise: _Noise, throttled: bool) -> None:
+        """Put up with refusals as long as they do not grow and do not end."""
+        noise.add(throttled)
+        if noise.share > noise.most:
+            self._forget()
+            self._open(self._speed() * BLIND_CUT)
+        elif noise.requests > NOISE_REQUESTS or noise.calm > CYCLE:
+            self._forget()
+            self._open(self._speed(), self._speed() / CUT)
+
+    def _grow(self, in_flight: int) -> None:
+        """Ask a little more often after each request that came through, if that is what held."""
+        assert self.allowed is not None
+        if not self._was_bound:
             return
-        calm = self._clock() - self._throttled_at > QUICK_AFTER_SECONDS
-        quick = calm or self.allowed < 0.8 * self._too_much
-        growth = (QUICK_GROWTH if quick else GROWTH) ** elapsed
-        self.allowed *= min(growth, MOST_GROWTH)
+        self._was_bound = False
+        self._confirmed += 1
+        if self._growth is not None:  # near the rate that is known for long, then quickly away
+            self._set(self.allowed + self._growth * (2 * self._confirmed - 1) / CYCLE**2)
+            return
+        self._set(self.allowed * 2 ** (1 / max(ENOUGH, in_flight)))
+        if self.allowed > WIDEST * self._base:
+            self._look(self.allowed)
+
+    def _open(self, rate: float, known: float | None = None) -> None:
+        """Begin a cycle at a rate; `known` is what it grows to within CYCLE requests."""
+        self._confirmed = 0
+        self._growth = known and known - rate
+        self._set(max(SLOWEST_RATE, rate))
+        self._bucket.empty()
+        self._first = self._count
+        self._look(rate)
+
+    def _look(self, rate: float) -> None:
+        self._base, self._since, self._since_at = rate, self._count, self._clock()
+
+    def _set(self, rate: float) -> None:
+        self._bucket.delay(0)  # fills at the rate until now
+        self._bucket.per_second = self.allowed = rate
+        # A late start is made up for, but by no more than a tenth of a second's worth.
+        self._bucket.capacity = max(1.0, 0.1 * rate)
+
+    def _speed(self) -> float:
+        """Return the requests a second that started lately."""
+        elapsed = self._clock() - self._starts[0]
+        speed = max(1, len(self._starts) - 1) / max(elapsed, 0.001)
+        return speed if self.allowed is None else min(speed, self.allowed)
+
+    def _forget(self) -> None:
+        self._noise = None
+        self._cycles.clear()
+        self._granted, self._elapsed, self._proven = 0, 0.0, 0.0
+
+
+@dataclass
+class _Noise:
+    """Refusals that no quota explains."""
+
+    most: float
+    share: float
+    requests: int = 0
+    calm: int = 0
+    """Requests in a row that came through."""
+
+    def add(self, throttled: bool) -> None:
+        self.requests += 1
+        self.calm = 0 if throttled else self.calm + 1
+        self.share += (throttled - self.share) / NOISE_WINDOW
