@@ -44,8 +44,8 @@ test: install ## Run the tests: offline, at most 25 minutes on two cores
 test-slow: install ## Run the tests that need a browser, a server or another Python
 	$(BIN)/pytest -m slow
 
-bench-generation: install ## Measure asking models beside seven other ways (about 40 minutes)
-	$(BIN)/python -m bench.generation
+bench-generation: install ## Measure asking models beside seven other ways: ARGS="--only bucket"
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.generation $(ARGS)
 
 lint: install ## Check style, types and generated files
 	$(BIN)/ruff check

@@ -23,7 +23,7 @@ from logging import getLogger
 
 from include.errors import GenerationError
 from include.ledger import Ledger
-from include.pace import Pace
+from include.pace import Pace, Ticket
 from include.providers import Answer, AskError
 from include.records import Prompt, Response
 
@@ -244,7 +244,8 @@ class _Asking:
                 heapq.heappop(self._again)
             else:
                 fresh.popleft()
-            task = asyncio.create_task(self._send(request))
+            ticket = self._pace.start(request.tokens)  # not in the task, which starts later
+            task = asyncio.create_task(self._send(request, ticket))
             self._tasks.add(task)
             task.add_done_callback(self._ended)
 
@@ -258,8 +259,7 @@ class _Asking:
         if not task.cancelled():
             self._mistake = self._mistake or task.exception()
 
-    async def _send(self, request: _Request) -> None:
-        ticket = self._pace.start(request.tokens)
+    async def _send(self, request: _Request, ticket: Ticket) -> None:
         started = time.monotonic()
         request.first_sent = request.first_sent or started
         try:
