@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from logging import getLogger
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from include import ledger, names, storage
 from include.config import BedrockModel, Model, ResponsesModel, SageMakerModel
-from include.errors import ConfigError
+from include.errors import ConfigError, DatasetError, GenerationError
 from include.records import Response
 from include.runs import BatchJob, Deployment, Generated, Run, Shard
 
@@ -26,6 +27,19 @@ log = getLogger(__name__)
 
 TINY = 16
 """Tokens of the question whether a model answers at all."""
+
+PASSING = (
+    *("Throttling", "TooManyRequests", "ServiceUnavailable", "ServiceQuota", "InternalServer"),
+    *("InternalFailure", "ModelNotReady", "ModelTimeout", "ReadTimeout", "ConnectionFailed"),
+    "OutOfTime",
+)
+"""How the types of errors begin that may be gone a little later."""
+
+SAMPLING = {"temperature": "temperature", "top_p": "top_?[pP]", "stop": "(?i:stop.?sequence)"}
+"""What services call the parameters that some models refuse."""
+
+HARDWARE = {"instance_types", "container_startup_timeout", "ami_version"}
+"""What of a deployment does not shape responses."""
 
 
 def is_batch(model: Model) -> TypeGuard[BedrockModel]:
@@ -41,28 +55,46 @@ def ask_first(run: Run, model: Model, deployment: Deployment) -> Response:
     return generate.ask_once(next(run.prompts()), model.name, connect)
 
 
-def try_model(run: Run, model: BedrockModel) -> None:
-    """Ask a Bedrock model the first prompt for a few tokens, before anything costs more.
+def try_model(run: Run, model: SageMakerModel | BedrockModel, deployment: Deployment) -> None:
+    """Ask a model that is there already the first prompt for a few tokens.
 
     Raises:
-        ConfigError: It answers with an error.
+        ConfigError: It refuses; what to write instead, where that is known.
+        GenerationError: It does not answer now, but may later.
     """
+    from include.generate import ONCE_SECONDS
+
+    _settings(run, model, deployment)
     parameters = model.parameters.model_copy(update={"max_tokens": TINY})
-    tiny = model.model_copy(update={"parameters": parameters})
-    answer = ask_first(run, tiny, {"model": model.name})
-    if answer.outcome == "error":
-        raise ConfigError(
-            f"model {model.name}: Bedrock refuses {model.model_id}: "
-            f"{answer.error_type}: {answer.error_message}"
-        )
+    answer = ask_first(run, model.model_copy(update={"parameters": parameters}), deployment)
+    if answer.outcome != "error":
+        return
+    target = (
+        model.model_id if isinstance(model, BedrockModel) else f"endpoint {model.endpoint_name}"
+    )
+    kind, message = str(answer.error_type), str(answer.error_message)
+    if kind == "OutOfTime":
+        message = f"no answer within {ONCE_SECONDS:.0f} s"
+    said = f"model {model.name}: {target} does not answer: {kind}: {message}"
+    if kind.startswith(PASSING):
+        raise GenerationError(said)
+    raise ConfigError(said + _remedy(model, message))
+
+
+def _remedy(model: SageMakerModel | BedrockModel, message: str) -> str:
+    """Say which sampling parameter to leave out, if the message is about one that was sent."""
+    sent = model.parameters.model_dump(exclude_none=True)
+    named = [key for key, word in SAMPLING.items() if key in sent and re.search(word, message)]
+    if not named:
+        return ""
+    return f"\nwrite `parameters: {{{named[-1]}: null}}` on the model {model.name}"
 
 
 def look_through(run: Run, model: ResponsesModel) -> None:
     """Join responses that exist already with the prompts, before anything costs money.
 
     Raises:
-        DatasetError: They cannot be joined.
-        GenerationError: Too many are missing.
+        DatasetError: They cannot be joined, or too many are missing.
     """
     from include.existing_responses import open_responses
     from include.generate import tally
@@ -71,7 +103,11 @@ def look_through(run: Run, model: ResponsesModel) -> None:
         counted = tally(there.answer(run.prompts()))
         for notice in there.notices():
             log.warning("%s: %s", notice.code, notice.message)
-    counted.check(model.name, run.config.generation.max_error_rate)
+    try:
+        counted.check(model.name, run.config.generation.max_error_rate)
+    except GenerationError as error:
+        *said, _ = str(error).splitlines()  # the last line is about asking again
+        raise DatasetError("\n".join(said)) from None
 
 
 def take_existing(run: Run, model: ResponsesModel, shard: Shard) -> Generated:
@@ -102,23 +138,30 @@ def ask_shard(
     Raises:
         GenerationError: Too many of its responses cannot be used.
     """
+    from include.generate import tally
+
+    counted = tally(_ask(run, model, deployment, shard))
+    counted.check(model.name, run.config.generation.max_error_rate)
+    return Generated(**shard, responses=counted.total - counted.failed)
+
+
+def _ask(
+    run: Run, model: SageMakerModel | BedrockModel, deployment: Deployment, shard: Shard
+) -> list[Response]:
+    """Return all responses to a shard, however many cannot be used."""
     from include import generate
 
-    rules = run.config.generation
     settings = ledger.write_settings(run.folder, model.name, _settings(run, model, deployment))
     prompts = list(run.prompts(shard["start"], shard["stop"]))
     book = ledger.Ledger(run.folder, model.name, shard["start"], prompts, settings)
     _reuse(run, model, book)
-    responses = generate.generate(
+    return generate.generate(
         book,
         _connect(run, _dialect(model, deployment), model.limits.max_concurrency),
         _pace(model),
         max_tokens=model.parameters.max_tokens or 0,
-        deadline_seconds=rules.shard_timeout_minutes * 60,
+        deadline_seconds=run.config.generation.shard_timeout_minutes * 60,
     )
-    counted = generate.tally(responses)
-    counted.check(model.name, rules.max_error_rate)
-    return Generated(**shard, responses=counted.total - counted.failed)
 
 
 def _reuse(run: Run, model: Model, book: ledger.Ledger) -> None:
@@ -131,14 +174,34 @@ def _reuse(run: Run, model: Model, book: ledger.Ledger) -> None:
     log.info("%s: %d responses of earlier runs are used again", model.name, found)
 
 
-def prepare_batch(run: Run, model: BedrockModel) -> BatchJob | None:
-    """Write the records that a batch job has to answer; None if nothing is missing.
+def open_batch(run: Run, model: BedrockModel) -> BatchJob | None:
+    """Return the batch job whose answers are not taken yet, if there is one."""
+    jobs = _batch_jobs(run, model)
+    if not jobs:
+        return None
+    last: BatchJob = json.loads(run.folder.read(jobs[-1]))
+    return None if last["ended"] else last
 
-    The job's name is a digest of what it is asked, so that a retry finds it again.
+
+def is_current(run: Run, model: BedrockModel, job: BatchJob) -> bool:
+    """Whether a batch job was asked what the run would ask today."""
+    return job["asked"] == _asked(run, ledger.digest(_settings(run, model, None)))
+
+
+def next_batch(run: Run, model: BedrockModel) -> BatchJob | None:
+    """Write the records of a batch job that asks for what is missing.
+
+    The job is named after the run and what it asks, so that a retry finds it again.
+
+    Returns:
+        The job, to be started; None if nothing is missing. What is too little for a job, as after
+        a job that left some prompts without an answer, is asked for one by one, here and now; the
+        first job of a run is not too small, for `plan` refuses that.
     """
-    from include import batch
+    from include import batch, quotas
 
     settings = ledger.write_settings(run.folder, model.name, _settings(run, model, None))
+    number = len(_batch_jobs(run, model)) + 1
     dialect, records, sha256 = _dialect(model, {"model": model.name}), 0, hashlib.sha256()
     with SpooledTemporaryFile(storage.IN_MEMORY) as file:
         for start, prompts in run.blocks():
@@ -153,29 +216,78 @@ def prepare_batch(run: Run, model: BedrockModel) -> BatchJob | None:
                     records += 1
         if not records:
             return None
-        name = names.resource_name(
-            run.config.evaluation, model.name, run.folder.uri, settings, sha256.hexdigest()
-        )
-        prefix = f"batch/{model.name}/{name}"
-        input_uri = run.folder.upload(f"{prefix}/input.jsonl", file, "application/x-ndjson")
-    request = batch.job(
+        if records < quotas.batch_minimum(run.client("service-quotas"), model.model_id):
+            _ask_one_by_one(run, model, records)
+            return None
+        run.folder.upload(_input(model.name, number), file, "application/x-ndjson")
+    asked = _asked(run, settings)
+    identity = (run.folder.uri, asked, sha256.hexdigest())
+    job = BatchJob(
+        model=model.name,
+        number=number,
+        name=f"{names.resource_name(run.config.evaluation, model.name, *identity)}-{number}",
+        asked=asked,
+        records=records,
+        arn=None,
+        ended=None,
+    )
+    return note_batch(run, job)
+
+
+def _ask_one_by_one(run: Run, model: BedrockModel, records: int) -> None:
+    log.info(
+        "%s: %d responses are missing, too few for a batch job, so they are asked for one by one",
+        model.name,
+        records,
+    )
+    for start, prompts in run.blocks():
+        shard = Shard(model=model.name, start=start, stop=start + len(prompts))
+        _ask(run, model, {"model": model.name}, shard)
+
+
+def batch_request(run: Run, model: BedrockModel, job: BatchJob) -> dict[str, Any]:
+    """Return what starts a batch job, as the config is today: another role may be the remedy."""
+    from include import batch
+
+    return batch.job(
         run.config.environment,
         model,
-        input_uri=input_uri,
-        output_uri=f"{run.folder.at(prefix)}/output/",
+        name=job["name"],
+        input_uri=run.folder.at(_input(job["model"], job["number"])),
+        output_uri=run.folder.at(_output(job["model"], job["number"])),
         tags=run.tags,
     )
-    return BatchJob(model=model.name, name=name, records=records, request=request)
 
 
-def take_batch(run: Run, model: BedrockModel, job: BatchJob, job_id: str) -> None:
-    """Put what a batch job wrote into the ledger; a record without an answer is an error."""
+def note_batch(
+    run: Run, job: BatchJob, *, arn: str | None = None, ended: str | None = None
+) -> BatchJob:
+    """Remember a batch job in the run folder, with what is new of it."""
+    noted = job.copy()
+    noted["arn"], noted["ended"] = arn or job["arn"], ended or job["ended"]
+    run.folder.write(f"{_batch(job['model'], job['number'])}job.json", json.dumps(noted))
+    return noted
+
+
+def take_batch(run: Run, model: BedrockModel, job: BatchJob, ended: str) -> None:
+    """Put what a batch job wrote into the ledger; a record without an answer is an error.
+
+    Taking it again changes nothing.
+
+    Args:
+        run: The run.
+        model: The model.
+        job: A job with its ARN.
+        ended: What became of it, as a sentence.
+    """
     from include import batch
 
     settings = ledger.write_settings(run.folder, model.name, _settings(run, model, None))
-    prefix = f"batch/{model.name}/{job['name']}/output/{job_id}/"
+    job_id = str(job["arn"]).rsplit("/", 1)[-1]
+    prefix = f"{_output(model.name, job['number'])}{job_id}/"
     files = [name for name in run.folder.names(prefix) if name.endswith(".jsonl.out")]
-    with batch.Output(run.folder.open(name) for name in files) as output:
+    count = run.index()["count"]
+    with batch.Output([run.folder.open(name) for name in files], count, ended) as output:
         for start, prompts in run.blocks():
             book = ledger.Ledger(run.folder, model.name, start, prompts, settings)
             missing = {prompt.prompt_id for prompt in book.missing()}
@@ -183,38 +295,30 @@ def take_batch(run: Run, model: BedrockModel, job: BatchJob, job_id: str) -> Non
                 if prompt.prompt_id in missing:
                     book.add(output.response(place, prompt, model.name))
             book.flush()
-    run.folder.write(_taken(job, job_id), b"", "text/plain")
+    note_batch(run, job, ended=ended)
 
 
-def is_taken(run: Run, job: BatchJob, job_id: str) -> bool:
-    """Whether what a batch job wrote is in the ledger: what still lacks needs another job."""
-    return bool(run.folder.names(_taken(job, job_id)))
+def _batch(model: str, number: int) -> str:
+    return f"batch/{model}/{number:03d}/"
 
 
-def _taken(job: BatchJob, job_id: str) -> str:
-    return f"batch/{job['model']}/{job['name']}/taken-{job_id}"
+def _input(model: str, number: int) -> str:
+    return f"{_batch(model, number)}input.jsonl"
 
 
-def ask_rest(run: Run, model: BedrockModel, job: BatchJob) -> bool:
-    """Ask one by one for what is left when it is too little for a batch job.
+def _output(model: str, number: int) -> str:
+    return f"{_batch(model, number)}output/"
 
-    Returns:
-        Whether it was; the first job of a run is never too small, for `plan` refuses that.
-    """
-    from include import quotas
 
-    least = quotas.batch_minimum(run.client("service-quotas"), model.model_id)
-    if job["records"] >= least:
-        return False
-    log.info(
-        "%s: %d responses are missing, too few for a batch job, so they are asked for one by one",
-        model.name,
-        job["records"],
-    )
-    for start, prompts in run.blocks():
-        shard = Shard(model=model.name, start=start, stop=start + len(prompts))
-        ask_shard(run, model, {"model": model.name}, shard)
-    return True
+def _batch_jobs(run: Run, model: BedrockModel) -> list[str]:
+    """Return where the run's batch jobs for a model are remembered, in their order."""
+    there = run.folder.names(f"batch/{model.name}/")
+    return [name for name in there if name.endswith("/job.json")]
+
+
+def _asked(run: Run, settings: str) -> str:
+    """Return a digest of all that a batch job's records mean: they know prompts by their place."""
+    return ledger.digest([settings, run.index()["sha256"]])
 
 
 def count_batch(run: Run, model: BedrockModel) -> Generated:
@@ -237,25 +341,68 @@ def count_batch(run: Run, model: BedrockModel) -> Generated:
     return Generated(model=model.name, start=0, stop=stop, responses=usable)
 
 
+def settings_of(run: Run, model: Model) -> str:
+    """Return the digest of how a model was asked in this run.
+
+    Raises:
+        GenerationError: It was not asked, or not as the run's config now wants it.
+    """
+    name = f"responses/{model.name}/settings.json"
+    asked = json.loads(run.folder.read(name)) if run.folder.names(name) else {}
+    for key, value in _of_config(model).items():
+        if asked.get(key) != value:
+            raise GenerationError(
+                f"{model.name} was asked with {key} {asked.get(key)}, and the run's config now "
+                f"says {value}; clear its {'batch' if is_batch(model) else 'generate'} tasks"
+                if asked
+                else f"{model.name} was not asked yet"
+            )
+    return ledger.digest(asked)
+
+
 def _settings(run: Run, model: Model, deployment: Deployment | None) -> dict[str, Any]:
-    """Return all that shapes a model's responses beside the prompt."""
+    """Return all that shapes a model's responses beside the prompt.
+
+    Raises:
+        ConfigError: An endpoint of somebody else's is not there, or may not be looked at.
+    """
+    settings = _of_config(model)
     if isinstance(model, ResponsesModel):
         # Read anew each time: the file may have been corrected.
-        return {"source": model.source, "read_at": datetime.now(UTC).isoformat()}
-    settings: dict[str, Any] = {"parameters": model.parameters.model_dump(exclude_none=True)}
+        return {**settings, "read_at": datetime.now(UTC).isoformat()}
     if isinstance(model, BedrockModel):
-        return {**settings, "model_id": model.model_id}
-    settings["schema"] = model.schema_
+        return settings
     if model.deploy and deployment and deployment["requests"]:
         return {**settings, "container": deployment["requests"]["Model"]["PrimaryContainer"]}
     # An endpoint of somebody else's: what is behind its name may change.
-    endpoint = run.client("sagemaker").describe_endpoint(EndpointName=model.endpoint_name)
+    return {**settings, "endpoint_config": _endpoint_config(run, str(model.endpoint_name))}
+
+
+def _of_config(model: Model) -> dict[str, Any]:
+    """Return the part of it that the config alone tells."""
+    if isinstance(model, ResponsesModel):
+        return model.model_dump(exclude={"name", "provider"})
+    asked = {"parameters": model.parameters.model_dump(exclude_none=True)}
+    if isinstance(model, BedrockModel):
+        return {**asked, "model_id": model.model_id}
     return {
-        **settings,
-        "endpoint": model.endpoint_name,
-        "endpoint_config": endpoint["EndpointConfigName"],
-        "inference_component": model.inference_component_name,
+        **asked,
+        **model.model_dump(include={"schema_", "endpoint_name", "inference_component_name"}),
+        "deploy": model.deploy and model.deploy.model_dump(exclude=HARDWARE),
     }
+
+
+def _endpoint_config(run: Run, endpoint: str) -> str:
+    """Return the name of what is behind an endpoint (SageMaker: DescribeEndpoint)."""
+    from botocore.exceptions import ClientError
+
+    try:
+        described = run.client("sagemaker").describe_endpoint(EndpointName=endpoint)
+    except ClientError as error:
+        if error.response["Error"]["Code"].startswith(("AccessDenied", "Validation")):
+            raise ConfigError(f"endpoint {endpoint}: {error}") from None
+        raise
+    return str(described["EndpointConfigName"])
 
 
 def _dialect(model: Model, deployment: Deployment) -> Dialect:

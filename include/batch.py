@@ -7,6 +7,8 @@ a batch inference job"; CreateModelInvocationJob.
 from __future__ import annotations
 
 import json
+import re
+from array import array
 from collections.abc import Iterable
 from types import TracebackType
 from typing import IO, Any
@@ -32,15 +34,17 @@ def job(
     environment: Environment,
     model: BedrockModel,
     *,
+    name: str,
     input_uri: str,
     output_uri: str,
     tags: list[dict[str, str]],
 ) -> dict[str, Any]:
-    """Build a job's request (Bedrock: CreateModelInvocationJob), without its names.
+    """Build a job's request (Bedrock: CreateModelInvocationJob).
 
     Args:
         environment: Where it runs.
         model: What is asked.
+        name: The job's, and its token: a second request of the same name starts nothing.
         input_uri: The records.
         output_uri: A folder.
         tags: As SageMaker writes them.
@@ -49,6 +53,8 @@ def job(
     if environment.kms_key_arn:
         output["s3EncryptionKeyId"] = environment.kms_key_arn
     request: dict[str, Any] = {
+        "jobName": name,
+        "clientRequestToken": name,
         "roleArn": model.role_arn or environment.execution_role_arn,
         "modelId": model.model_id,
         "modelInvocationType": "Converse",
@@ -68,15 +74,21 @@ def job(
 class Output:
     """What a job wrote: one answer or error a line, in any order; a context manager.
 
+    Nothing of it is trusted: lines that are no records are as if they were not there.
+
     Args:
         files: The `.jsonl.out` objects; they are closed at the end.
+        count: How many prompts the data set has.
+        ended: What became of the job, for the prompts that it left without an answer.
     """
 
-    def __init__(self, files: Iterable[IO[bytes]]) -> None:
+    def __init__(self, files: Iterable[IO[bytes]], count: int, ended: str) -> None:
         self._files = list(files)
-        self._lines: dict[str, tuple[IO[bytes], int]] = {}
-        for file in self._files:
-            self._find_lines(file)
+        self._ended = ended
+        # Eight bytes and two for each prompt, however many there are.
+        self._lines, self._where = array("q", [-1]) * count, array("H", [0]) * count
+        for number, file in enumerate(self._files):
+            self._find_lines(number, file)
 
     def __enter__(self) -> Output:
         """Return itself."""
@@ -92,13 +104,16 @@ class Output:
         for file in self._files:
             file.close()
 
-    def _find_lines(self, file: IO[bytes]) -> None:
+    def _find_lines(self, number: int, file: IO[bytes]) -> None:
         """Note where each record begins: answers are read when their prompt's turn comes."""
         at = 0
         for line in file:
-            record_id = _parsed(line).get("recordId")
-            if isinstance(record_id, str):
-                self._lines[record_id] = (file, at)
+            row = _parsed(line)
+            place = _place(row.get("recordId"))
+            if place is not None and place < len(self._lines):
+                is_better = self._lines[place] < 0 or not row.get("error")
+                if is_better:
+                    self._lines[place], self._where[place] = at, number
             at += len(line)
 
     def response(self, place: int, prompt: Prompt, model: str) -> Response:
@@ -109,11 +124,11 @@ class Output:
             prompt: The prompt.
             model: The model's name in the evaluation.
         """
-        if _record_id(place) not in self._lines:
-            message = "the batch job ended without an answer to it"
+        if self._lines[place] < 0:
+            message = f"{self._ended} without an answer to it"
             return _failed(prompt, model, "NotProcessed", message)
-        file, at = self._lines[_record_id(place)]
-        file.seek(at)
+        file = self._files[self._where[place]]
+        file.seek(self._lines[place])
         line = _parsed(file.readline())
         error = line.get("error")
         if error:
@@ -122,10 +137,10 @@ class Output:
             return _failed(prompt, model, code, str(said.get("errorMessage", "")))
         try:
             answer = read_converse(line["modelOutput"])
+            outcome = answer.outcome
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as problem:
             message = f"the answer has a shape that is not known: {problem!r}"
             return _failed(prompt, model, "UnknownAnswer", message)
-        outcome = answer.outcome
         return Response(
             prompt_id=prompt.prompt_id,
             model=model,
@@ -135,6 +150,13 @@ class Output:
             output_tokens=answer.output_tokens,
             stop_reason=answer.stop_reason,
         )
+
+
+def _place(record_id: Any) -> int | None:
+    """Return the place that a record's id stands for; None if it is none of ours."""
+    if isinstance(record_id, str) and re.fullmatch(r"P[0-9]{10}", record_id):
+        return int(record_id[1:])
+    return None
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

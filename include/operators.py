@@ -7,7 +7,9 @@ second job on a retry and let go of a job that a person ended; the classes here 
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -26,7 +28,7 @@ from airflow.sdk import BaseOperatorLink
 from airflow.sdk.exceptions import AirflowFailException
 
 from include import asking, cloudwatch, judge, steps
-from include.errors import DeploymentError, JudgeJobError
+from include.errors import DeploymentError, GenerationError, JudgeJobError
 from include.ownership import IN_PROGRESS
 from include.runs import BatchJob, Deployment, JudgeJob, Run, RunRecord, open_run
 from include.tasks import aws, readable_errors
@@ -316,9 +318,10 @@ class BatchTrigger(StopsWithItsTask, BedrockBatchInferenceCompletedTrigger):
 class BatchOperator(BedrockBatchInferenceOperator):
     """Ask a model by one batch inference job, once, and put its answers into the ledger.
 
-    Like the judge's: the job's name is a digest of what it asks, and an attempt; one that runs or
-    has ended is found again. A job asks only for what is missing, so that a task that is cleared
-    pays for what failed and nothing else; what is too little for a job is asked one by one.
+    The job is remembered in the run folder until its answers are taken: a retry, or a task that is
+    cleared, attaches to it. The next job asks only for what is still missing, so that a task that
+    is cleared pays for what failed and nothing else. A job that failed is not started again by a
+    retry, unless the failure was Bedrock's own.
 
     Args:
         run: The run's record.
@@ -347,83 +350,173 @@ class BatchOperator(BedrockBatchInferenceOperator):
         if not asking.is_batch(model):
             return None
         with readable_errors():
-            job = asking.prepare_batch(run, model)
+            job = self._found(run, model)
+            if job:
+                status = self._status(str(job["arn"]))
+                if status["status"] not in BATCH_ENDED:
+                    self._wait(context, job)
+                self._take(run, model, job, status)
+                if status["status"] in BATCH_WHOLE:
+                    return asking.count_batch(run, model)
+                if status["status"] == "Failed" and not _was_cleared(context):
+                    raise _batch_failure(job, status)
+            job = asking.next_batch(run, model)
             if job is None:
                 return asking.count_batch(run, model)
-            name, found = self._find(run, job)
-            if found and found["status"] in BATCH_ENDED:
-                self._take(run, model, job, found)
-                return asking.count_batch(run, model)
-            if found is None and name.endswith("-1") and asking.ask_rest(run, model, job):
-                return asking.count_batch(run, model)
-            arn = found["jobArn"] if found else self._start(name, job)
-            self._started = (arn, context.get("ti"))
-        self.log.info("Waiting for batch job %s", arn)
-        poll = self.run["poll_seconds"]
-        self.defer(
-            trigger=BatchTrigger(
-                job_arn=arn,
-                waiter_delay=poll,
-                waiter_max_attempts=BATCH_SECONDS // poll,
-                aws_conn_id=self.aws_conn_id,
-                botocore_config=self.botocore_config,
-            ),
-            method_name="execute_complete",
-            timeout=timedelta(seconds=BATCH_SECONDS),
-        )
+            if job["number"] > MAX_ATTEMPTS:
+                raise AirflowFailException(
+                    f"{MAX_ATTEMPTS} batch jobs of {model.name} have ended, and responses are "
+                    "still missing; look at their messages in this task's logs"
+                )
+            self._wait(context, self._start(run, model, job))
 
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> Any:
         """Go on after the wait: what became of the job is asked of Bedrock."""
-        return self.execute(context)
+        run = open_run(self.run, aws(self.run["aws_conn_id"]))
+        model = run.model(self.config["model"])
+        job = asking.open_batch(run, model) if asking.is_batch(model) else None
+        if (
+            not asking.is_batch(model)
+            or job is None
+            or job["arn"] is None
+            or not asking.is_current(run, model, job)
+        ):
+            return self.execute(context)
+        with readable_errors():
+            status = self._status(job["arn"])
+            if status["status"] not in BATCH_ENDED:
+                said = str((event or {}).get("message", "no event")).splitlines()[-1]
+                raise GenerationError(
+                    f"batch job {job['name']} is {status['status']}, but the wait for it has "
+                    f"ended: {said}"
+                )
+            self._take(run, model, job, status)
+            if status["status"] not in BATCH_WHOLE:
+                raise _batch_failure(job, status)
+            return asking.count_batch(run, model)
 
     def on_kill(self) -> None:
         """Stop the job if a person ended the task; if a worker was scaled in, leave it running."""
         if self._started and _was_ended_in_time(self._started[1]):
-            self.hook.conn.stop_model_invocation_job(jobIdentifier=self._started[0])
+            self._stop(self._started[0])
 
-    def _find(self, run: Run, job: BatchJob) -> tuple[str, Any]:
-        """Return the attempt to use and its description, None if it is still to be started."""
-        pages = self.hook.conn.get_paginator("list_model_invocation_jobs").paginate(
-            nameContains=job["name"]
+    def _found(self, run: Run, model: Any) -> BatchJob | None:
+        """Return a job of an earlier try whose answers are not taken yet, with its ARN.
+
+        One that was asked something else, before the run's config or prompts changed, is stopped.
+        """
+        job = asking.open_batch(run, model)
+        if job is None:
+            return None
+        arn = job["arn"] or self._listed(job["name"])
+        if not asking.is_current(run, model, job):
+            self.log.warning("%s asks what the run no longer wants to know", job["name"])
+            if arn:
+                self._stop(arn)
+            asking.note_batch(run, job, arn=arn, ended="given up: the run changed")
+            return None
+        return asking.note_batch(run, job, arn=arn) if arn else self._start(run, model, job)
+
+    def _start(self, run: Run, model: Any, job: BatchJob) -> BatchJob:
+        """Start a job; the token makes a second start of the same job the first one."""
+        name = job["name"]
+        arn = self._listed(name)
+        if arn is None:
+            self.log.info("Starting batch job %s for %d prompts", name, job["records"])
+            try:
+                request = asking.batch_request(run, model, job)
+                arn = str(self._call("create_model_invocation_job", **request)["jobArn"])
+            except self.hook.conn.exceptions.ConflictException as error:
+                arn = self._listed(name)
+                if arn is None:
+                    raise GenerationError(f"batch job {name} cannot be found: {error}") from None
+        return asking.note_batch(run, job, arn=arn)
+
+    def _wait(self, context: Any, job: BatchJob) -> None:
+        arn, poll = str(job["arn"]), self.run["poll_seconds"]
+        self._started = (arn, context.get("ti"))
+        self.log.info("Waiting for batch job %s: %s", job["name"], arn)
+        self.defer(
+            trigger=BatchTrigger(
+                job_arn=arn,
+                waiter_delay=poll,
+                waiter_max_attempts=max(1, BATCH_SECONDS // poll),
+                aws_conn_id=self.aws_conn_id,
+                botocore_config=self.botocore_config,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=BATCH_SECONDS + 3600),
         )
-        there = {each["jobName"]: each for page in pages for each in page["invocationJobSummaries"]}
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            name = f"{job['name']}-{attempt}"
-            found = there.get(name)
-            if found is None:
-                return name, None
-            if found["status"] in BATCH_FAILED:
-                self.log.warning("%s is %s: %s", name, found["status"], found.get("message"))
-            elif not asking.is_taken(run, job, _job_id(found)):
-                return name, found
-        raise AirflowFailException(f"{MAX_ATTEMPTS} batch jobs {job['name']}-N failed")
 
-    def _start(self, name: str, job: BatchJob) -> str:
-        self.log.info("Starting batch job %s for %d prompts", name, job["records"])
-        answer = self.hook.conn.create_model_invocation_job(
-            jobName=name, clientRequestToken=name, **job["request"]
-        )
-        return str(answer["jobArn"])
+    def _status(self, arn: str) -> Any:
+        """Return what Bedrock says of a job; one that is being stopped is waited for."""
+        end = time.monotonic() + STOPPING_SECONDS
+        while True:
+            found = self._call("get_model_invocation_job", jobIdentifier=arn)
+            if found["status"] != "Stopping":
+                return found
+            if time.monotonic() > end:
+                raise GenerationError(f"batch job {arn} does not stop; the next try takes it up")
+            time.sleep(min(self.run["poll_seconds"], 30))
 
-    def _take(self, run: Run, model: Any, job: BatchJob, found: Any) -> None:
-        if found["status"] != "Completed":
-            self.log.warning(
-                "%s is %s: %s", found["jobName"], found["status"], found.get("message")
-            )
-        asking.take_batch(run, model, job, _job_id(found))
+    def _listed(self, name: str) -> str | None:
+        """Return the ARN of the job of this name; a job that was just started may be missing."""
+        found = self._call("list_model_invocation_jobs", nameContains=name)
+        there = (each["jobArn"] for each in found["invocationJobSummaries"])
+        return next(there, None)
+
+    def _stop(self, arn: str) -> None:
+        from botocore.exceptions import ClientError
+
+        try:
+            self.hook.conn.stop_model_invocation_job(jobIdentifier=arn)
+        except ClientError as error:
+            self.log.warning("Batch job %s is not stopped: %s", arn, error)
+
+    def _call(self, operation: str, **request: Any) -> Any:
+        """Call Bedrock; what it would refuse again fails the task, with what it said."""
+        from botocore.exceptions import ClientError
+
+        try:
+            return getattr(self.hook.conn, operation)(**request)
+        except ClientError as error:
+            if error.response["Error"]["Code"].startswith(REFUSED):
+                raise AirflowFailException(
+                    f"{error}\nWhat batch jobs need is in docs/aws.md; then clear this task"
+                ) from None
+            raise
+
+    def _take(self, run: Run, model: Any, job: BatchJob, status: Any) -> None:
+        ended = _said(job, status)
+        self.log.log(logging.INFO if status["status"] == "Completed" else logging.WARNING, ended)
+        asking.take_batch(run, model, job, ended)
 
 
-BATCH_ENDED = ("Completed", "PartiallyCompleted", "Expired")
-"""Statuses of a batch job that has written what it will."""
+BATCH_WHOLE = ("Completed", "PartiallyCompleted", "Expired")
+"""Statuses of a batch job that ended by itself, having asked what it could."""
 
-BATCH_FAILED = ("Failed", "Stopped", "Stopping")
+BATCH_ENDED = (*BATCH_WHOLE, "Failed", "Stopped")
 
 BATCH_SECONDS = 26 * 3600
 """How long a batch job is waited for; Bedrock ends it after 24 hours."""
 
+STOPPING_SECONDS = 900
+"""How long a batch job may take to stop."""
 
-def _job_id(found: Any) -> str:
-    return str(found["jobArn"]).rsplit("/", 1)[-1]
+REFUSED = ("AccessDenied", "Unauthorized", "Validation")
+"""How the codes of errors begin that another try would meet, too."""
+
+
+def _said(job: BatchJob, status: Any) -> str:
+    message = status.get("message")
+    return f"batch job {job['name']} is {status['status']}" + (f": {message}" if message else "")
+
+
+def _batch_failure(job: BatchJob, status: Any) -> Exception:
+    """Return the error of a job that did not end well; a retry only where it may help."""
+    internal = "internal" in status.get("message", "").lower()
+    lasting = status["status"] == "Failed" and not internal
+    return (AirflowFailException if lasting else GenerationError)(_said(job, status))
 
 
 class NovaJudgeOperator(SageMakerTrainingOperator):

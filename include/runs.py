@@ -61,14 +61,19 @@ class Generated(TypedDict):
 
 
 class BatchJob(TypedDict):
-    """One model's batch inference job."""
+    """One batch inference job, as the run folder remembers it."""
 
     model: str
+    number: int
+    """Of the run's jobs for this model, from 1."""
     name: str
-    """An attempt's number is to follow."""
+    asked: str
+    """Digest of the prompts and of how the model is asked."""
     records: int
-    request: dict[str, Any]
-    """Of CreateModelInvocationJob, without names."""
+    arn: str | None
+    """None until Bedrock has said it."""
+    ended: str | None
+    """What became of it, once its answers are taken."""
 
 
 class JudgeJob(TypedDict, total=False):

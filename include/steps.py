@@ -115,7 +115,7 @@ def load_prompts(run: Run) -> list[Shard]:
 def _shards(config: RunConfig, model: Model, index: Mapping[str, Any]) -> list[Shard]:
     """Cut one model's work: by the blocks that the prompts are stored in, several if need be."""
     blocks, count = index["blocks"], index["count"]
-    step = math.ceil(len(blocks) * len(config.models) / MOST_TASKS)
+    step = math.ceil(len(blocks) / max(1, MOST_TASKS // len(config.models)))
     if isinstance(model, ResponsesModel) or asking.is_batch(model):
         step = len(blocks)  # read, or asked, in one go
     starts = blocks[::step]
@@ -126,10 +126,17 @@ def _shards(config: RunConfig, model: Model, index: Mapping[str, Any]) -> list[S
 
 
 def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
-    """Look at the account, ask every Bedrock model one tiny question, name the candidates.
+    """Look at the account, ask every model that is there already one tiny question.
+
+    What costs nothing is looked at first.
+
+    Returns:
+        The candidates' names.
 
     Raises:
         ConfigError: Something that would stop the run later, when it has cost money.
+        DatasetError: Responses that exist already cannot be used.
+        GenerationError: A model does not answer now.
     """
     from include import preflight
 
@@ -143,10 +150,13 @@ def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
     for model in run.config.models:
         if isinstance(model, SageMakerModel) and model.schema_ == "inputs":
             _check_no_conversation(model, index)
-        elif isinstance(model, BedrockModel):
-            asking.try_model(run, model)
-        elif isinstance(model, ResponsesModel):
+        if isinstance(model, ResponsesModel):
             asking.look_through(run, model)
+    for model in run.config.models:
+        if isinstance(model, BedrockModel) or (
+            isinstance(model, SageMakerModel) and model.endpoint_name
+        ):
+            asking.try_model(run, model, _deployment(run, model))
     candidates = [model.name for model in run.config.candidates]
     asked = [model for model in run.config.models if not isinstance(model, ResponsesModel)]
     log.info(
@@ -233,8 +243,8 @@ def write_judge_input(
         batched: The same of the `batch` tasks.
 
     Raises:
-        GenerationError: A generate task of one of the two has not succeeded, or too many of its
-            responses cannot be used.
+        GenerationError: A generate task of one of the two has not succeeded, or was asked under
+            another config, or too many of its responses cannot be used.
     """
     forget_comparison(run, candidate)
     both = (run.config.baseline.name, candidate)
@@ -299,7 +309,7 @@ def _write_pairs(
     from include.generate import Tally
     from include.pairs import judge_input, make_pairs
 
-    settings = [ledger.read_settings(run.folder, model) or "" for model in models]
+    settings = [asking.settings_of(run, run.model(model)) for model in models]
     tallies = [Tally(), Tally()]
     sha256, count = hashlib.sha256(), 0
     for start, prompts in run.blocks():
@@ -307,7 +317,9 @@ def _write_pairs(
         for model, digest, counted in zip(models, settings, tallies, strict=True):
             found = ledger.current(run.folder, model, digest, prompts, start)
             for prompt in prompts:
-                counted.add(found.get(prompt.prompt_id) or _not_there(prompt, model))
+                if prompt.prompt_id not in found:
+                    raise _not_asked(model, prompt)
+                counted.add(found[prompt.prompt_id])
             answers.append(found)
         pairs = make_pairs(prompts, *answers)
         pairs_file.write(storage.to_lines(map(dataclasses.asdict, pairs)))
@@ -320,15 +332,11 @@ def _write_pairs(
     return sha256.hexdigest(), count
 
 
-def _not_there(prompt: Prompt, model: str) -> Response:
-    return Response(
-        prompt_id=prompt.prompt_id,
-        model=model,
-        outcome="error",
-        text=None,
-        error_type="NotAsked",
-        error_message="it was not asked under the run's present config; clear the generate task",
-        attempts=0,
+def _not_asked(model: str, prompt: Prompt) -> GenerationError:
+    """Say that a task that succeeded did so under another config, or for other prompts."""
+    return GenerationError(
+        f"{model} was not asked prompt {prompt.prompt_id} under the run's present config; clear "
+        "its generate or batch tasks"
     )
 
 

@@ -1,0 +1,85 @@
+"""A run for tests, opened without Airflow: what its first tasks do, and what the sandbox saw."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import requests
+from sandbox_server import Sandbox
+
+from include import ledger, runs, steps
+from include.records import Response
+from include.runs import Deployment, Generated, Run
+
+CLAUDE = {"name": "claude", "provider": "bedrock", "model_id": "us.anthropic.claude-sonnet-4-6"}
+NOVA = {"name": "nova", "provider": "bedrock", "model_id": "us.amazon.nova-micro-v1:0"}
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def prompts(count: int) -> list[dict[str, Any]]:
+    return [{"id": f"p{n}", "prompt": f"What is {n} plus {n}?"} for n in range(count)]
+
+
+def config(source: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "evaluation": "asking",
+        "dataset": {"source": source, "id_field": "id"},
+        "baseline": NOVA,
+        "candidates": [CLAUDE],
+        **changes,
+    }
+
+
+def new_record(sandbox: Sandbox, conf: dict[str, Any], run_id: str | None = None) -> runs.RunRecord:
+    """Resolve a run; the same run id again is the same run, its first task cleared."""
+    return steps.resolve(
+        conf,
+        dag_id="d",
+        run_id=run_id or str(uuid4()),
+        started_at="2026-11-24T06:00:00+00:00",
+        connect=lambda _: sandbox.client,
+    )
+
+
+def new_run(sandbox: Sandbox, conf: dict[str, Any], run_id: str | None = None) -> Run:
+    return runs.open_run(new_record(sandbox, conf, run_id), sandbox.client)
+
+
+def generate(run: Run, shards: Sequence[runs.Shard]) -> list[Generated | None]:
+    """Do what the `generate` tasks do, one after the other."""
+    deployments = steps.reserve(run, [])
+    return [steps.generate(run, deployments, shard) for shard in shards]
+
+
+def deployment(run: Run, model: str) -> Deployment:
+    return next(each for each in steps.reserve(run, []) if each["model"] == model)
+
+
+def stored(run: Run, model: str) -> list[Response]:
+    """Return every stored response of a model, the latest of each prompt, in the prompts' order."""
+    known = ledger.latest(ledger.read(run.folder, model))
+    return [known[each.prompt_id] for each in run.prompts() if each.prompt_id in known]
+
+
+def asked(sandbox: Sandbox, operation: str) -> list[Any]:
+    """Return the bodies of the requests that the sandbox got since they were forgotten."""
+    url = f"{sandbox.url}/sandbox/requests"
+    rows = requests.get(url, params={"operation": operation}, timeout=10).json()
+    found = rows["requests"] if isinstance(rows, dict) else rows
+    return [row["body"] for row in found]
+
+
+def forget(sandbox: Sandbox) -> None:
+    """Forget what was asked, and the faults."""
+    for what in ("requests", "faults"):
+        assert requests.delete(f"{sandbox.url}/sandbox/{what}", timeout=10).ok
+
+
+def order(sandbox: Sandbox, **fault: Any) -> None:
+    assert requests.post(f"{sandbox.url}/sandbox/faults", json=fault, timeout=10).ok
