@@ -38,6 +38,8 @@ class AsyncClient:
         self._url = client.meta.endpoint_url
         # The signer refreshes credentials; a client offers it under this name only.
         self._signer = client._request_signer
+        self._region = client.meta.region_name
+        self._signature = client.meta.config.signature_version
         self._serializer = serialize.create_serializer(protocol, include_validation=False)
         self._parser = parsers.ResponseParserFactory().create_parser(protocol)
         self._max_connections = max_connections
@@ -81,14 +83,17 @@ class AsyncClient:
             ReadTimeoutError: No answer in time.
         """
         import aiohttp
+        import yarl
         from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
         assert self._session is not None
         model = self._operation(operation)
         request = self._signed(model, params)
         try:
+            url = yarl.URL(request.url, encoded=True)  # as it was signed
+            headers = dict(request.headers.items())
             async with self._session.request(
-                request.method, request.url, data=request.body, headers=request.headers
+                request.method, url, data=request.body, headers=headers
             ) as answer:
                 body = await answer.read()
         except TimeoutError as error:
@@ -109,11 +114,14 @@ class AsyncClient:
     def _signed(self, model: OperationModel, params: dict[str, Any]) -> Any:
         from botocore.awsrequest import create_request_object, prepare_request_dict
 
-        request = self._serializer.serialize_to_request(params, model)
-        prepare_request_dict(request, endpoint_url=self._url, user_agent="nova-judge")
-        unsigned = create_request_object(request)
-        self._signer.sign(model.name, unsigned)
-        return unsigned.prepare()
+        serialized = self._serializer.serialize_to_request(params, model)
+        prepare_request_dict(serialized, endpoint_url=self._url, user_agent="nova-judge")
+        request = create_request_object(serialized)
+        # As the signer's own `sign`, without asking hooks that nobody has set.
+        self._signer.get_auth_instance(
+            self._service.signing_name, self._region, self._signature
+        ).add_auth(request)
+        return request
 
 
 def _proxy(url: str) -> str | None:
