@@ -7,7 +7,6 @@ a thread per request, which is what bounds how many requests one task can have i
 
 from __future__ import annotations
 
-import os
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,8 @@ class AsyncClient:
     """Sends operations of one AWS service, many at once; an async context manager.
 
     Args:
-        client: A boto3 client: its endpoint, region, credentials and service model are used.
+        client: A boto3 client: its endpoint, region, credentials, proxies, certificates and service
+            model are used.
         max_connections: Connections kept open.
         timeout: Seconds that one request may take.
     """
@@ -34,12 +34,14 @@ class AsyncClient:
         service = client.meta.service_model
         protocol = service.resolved_protocol
         self._operations: dict[str, OperationModel] = {}
+        self._signatures: dict[str, Any] = {}
         self._service = service
-        self._url = client.meta.endpoint_url
-        # The signer refreshes credentials; a client offers it under this name only.
-        self._signer = client._request_signer
+        self._config = client.meta.config
         self._region = client.meta.region_name
-        self._signature = client.meta.config.signature_version
+        self._url = client.meta.endpoint_url
+        # Some of what boto3 knows of the way to AWS it tells under these names only.
+        self._signer = client._request_signer
+        self._way = client._endpoint.http_session
         self._serializer = serialize.create_serializer(protocol, include_validation=False)
         self._parser = parsers.ResponseParserFactory().create_parser(protocol)
         self._max_connections = max_connections
@@ -50,10 +52,12 @@ class AsyncClient:
         """Open the connections' pool."""
         import aiohttp
 
-        connector = aiohttp.TCPConnector(limit=self._max_connections, ssl=_tls(self._url))
-        timeout = aiohttp.ClientTimeout(total=self._timeout, connect=CONNECT_SECONDS)
         self._session = aiohttp.ClientSession(
-            connector=connector, timeout=timeout, proxy=_proxy(self._url)
+            connector=aiohttp.TCPConnector(limit=self._max_connections, ssl=self._tls()),
+            timeout=aiohttp.ClientTimeout(total=self._timeout, connect=CONNECT_SECONDS),
+            proxy=self._way._proxy_config.proxy_url_for(self._url),
+            headers={"Accept-Encoding": "identity"},
+            skip_auto_headers=("Accept",),
         )
         return self
 
@@ -79,32 +83,39 @@ class AsyncClient:
 
         Raises:
             ClientError: AWS answered with an error.
+            SSLError: The server's certificate is not trusted.
             EndpointConnectionError: No connection, or it was cut.
             ReadTimeoutError: No answer in time.
+            BotoCoreError: Any other: no credentials, an answer that is not AWS's, ...
         """
         import aiohttp
-        import yarl
-        from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+        from botocore.exceptions import EndpointConnectionError, ReadTimeoutError, SSLError
+        from yarl import URL
 
         assert self._session is not None
         model = self._operation(operation)
         request = self._signed(model, params)
+        url = URL(request.url, encoded=True)  # as it was signed: %3A stays %3A
         try:
-            url = yarl.URL(request.url, encoded=True)  # as it was signed
-            headers = dict(request.headers.items())
             async with self._session.request(
-                request.method, url, data=request.body, headers=headers
+                request.method,
+                url,
+                data=request.body,
+                headers=dict(request.headers.items()),
+                allow_redirects=False,
             ) as answer:
                 body = await answer.read()
+        except aiohttp.ClientSSLError as error:
+            raise SSLError(endpoint_url=self._url, error=error) from None
+        except aiohttp.ConnectionTimeoutError as error:
+            raise EndpointConnectionError(endpoint_url=self._url, error=error) from None
         except TimeoutError as error:
             raise ReadTimeoutError(endpoint_url=self._url, error=error) from None
         except (aiohttp.ClientError, OSError) as error:
             raise EndpointConnectionError(endpoint_url=self._url, error=error) from None
-        said = {"headers": answer.headers, "status_code": answer.status, "body": body}
-        parsed: dict[str, Any] = self._parser.parse(said, model.output_shape)
-        if answer.status >= 300:
-            raise ClientError(parsed, operation)
-        return parsed
+        return self._parsed(
+            model, {"headers": answer.headers, "status_code": answer.status, "body": body}
+        )
 
     def _operation(self, name: str) -> OperationModel:
         if name not in self._operations:
@@ -112,36 +123,55 @@ class AsyncClient:
         return self._operations[name]
 
     def _signed(self, model: OperationModel, params: dict[str, Any]) -> Any:
+        from botocore import UNSIGNED
         from botocore.awsrequest import create_request_object, prepare_request_dict
 
         serialized = self._serializer.serialize_to_request(params, model)
         prepare_request_dict(serialized, endpoint_url=self._url, user_agent="nova-judge")
         request = create_request_object(serialized)
-        # As the signer's own `sign`, without asking hooks that nobody has set.
-        self._signer.get_auth_instance(
-            self._service.signing_name, self._region, self._signature
-        ).add_auth(request)
+        signature = self._signature(model)
+        if signature is not UNSIGNED:
+            self._signer.get_auth_instance(
+                self._service.signing_name, self._region, signature
+            ).add_auth(request)
         return request
 
+    def _signature(self, model: OperationModel) -> Any:
+        """Return how boto3 would sign, e.g. with a Bedrock API key; asked once, for it is slow."""
+        if model.name not in self._signatures:
+            context = {
+                "client_config": self._config,
+                "auth_type": model.resolved_auth_type,
+                "auth_options": self._service.metadata.get("auth"),
+            }
+            self._signatures[model.name] = self._signer._choose_signer(
+                model.name, "standard", context
+            )
+        return self._signatures[model.name]
 
-def _proxy(url: str) -> str | None:
-    """Return the proxy that boto3 would use."""
-    from botocore.utils import get_environ_proxies
+    def _parsed(self, model: OperationModel, answer: dict[str, Any]) -> dict[str, Any]:
+        from botocore.exceptions import ClientError
 
-    found: str | None = get_environ_proxies(url).get(url.partition(":")[0])
-    return found
+        parsed: dict[str, Any] = self._parser.parse(answer, model.output_shape)
+        if answer["status_code"] < 300:
+            return parsed
+        shape = self._service.shape_for_error_code(parsed.get("Error", {}).get("Code"))
+        if shape is not None:  # what this kind of error says beside code and message
+            parsed.update(self._parser.parse(answer, shape))
+        raise ClientError(parsed, model.name)
 
+    def _tls(self) -> Any:
+        """Return the certificates that boto3 would trust and show."""
+        import ssl
 
-def _tls(url: str) -> Any:
-    """Return the certificates that boto3 would trust."""
-    import ssl
+        from botocore.httpsession import get_cert_path
 
-    from botocore.httpsession import get_cert_path
-
-    if not url.startswith("https:"):
-        return True
-    return ssl.create_default_context(
-        cafile=os.environ.get("AWS_CA_BUNDLE")
-        or os.environ.get("REQUESTS_CA_BUNDLE")
-        or get_cert_path(True)
-    )
+        verify = self._way._verify
+        if not self._url.startswith("https:"):
+            return True
+        context = ssl.create_default_context(cafile=get_cert_path(verify) if verify else None)
+        if not verify:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if self._way._cert_file:
+            context.load_cert_chain(self._way._cert_file, self._way._key_file)
+        return context
