@@ -22,10 +22,11 @@ from include.records import Outcome, Prompt
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
-    from botocore.exceptions import ClientError
+    from botocore.exceptions import BotoCoreError, ClientError
 
-Again = Literal["throttled", "overloaded", "again", "once", "never"]
-"""What a failed request calls for: more patience, fewer at once, another try, only one, or none."""
+Again = Literal["throttled", "overloaded", "slow", "again", "once", "never"]
+"""What a failed request calls for: more patience, fewer at once, fewer at once and few tries (for
+each takes long), another try, only one, or none."""
 
 STOPPED_EARLY = {"max_tokens", "length", "model_context_window_exceeded"}
 REFUSED = {"content_filtered", "guardrail_intervened", "refusal", "content_filter"}
@@ -34,17 +35,25 @@ BY_CODE: dict[str, Again] = {
     "ModelNotReadyException": "overloaded",
     "ServiceUnavailableException": "overloaded",
     "ServiceUnavailable": "overloaded",
-    "ModelTimeoutException": "overloaded",
+    "ModelTimeoutException": "slow",
     "ModelErrorException": "once",
     "ServiceQuotaExceededException": "never",
     "ExpiredTokenException": "again",  # the next request is signed with fresh credentials
     "ExpiredToken": "again",
+    "RequestExpired": "again",
 }
 """What the errors of Bedrock Runtime and SageMaker Runtime call for, where the status misleads."""
 
 THROTTLED = re.compile("Throttl|TooManyRequests|SlowDown|RequestLimitExceeded")
 TIMED_OUT = re.compile("timed out", re.IGNORECASE)
+CONTAINER = re.compile(r"Received \w+ error \((\d{3})\)")
+"""How SageMaker quotes the status of the endpoint's container."""
+
+UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)
+"""What reading an answer of another shape than any known one ends in."""
+
 LONGEST_MESSAGE = 2000
+LONGEST_QUOTE = 300
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,8 @@ class AskError(Exception):
         super().__init__(f"{kind}: {message}")
         self.kind = kind
         """AWS's error code, or the class of what went wrong on the way."""
-        self.message = message[:LONGEST_MESSAGE]
+        # Half a character, which JSON can hold, would end whoever prints it.
+        self.message = message[:LONGEST_MESSAGE].encode("utf-8", "replace").decode()
         self.again = again
         self.retry_after = retry_after
         """Seconds that the service wants to be left alone, if it said so."""
@@ -120,10 +130,10 @@ def read_converse(answer: Mapping[str, Any]) -> Answer:
     """Read Converse's answer; what a model only thought is no part of it."""
     blocks, usage = answer["output"]["message"]["content"], answer.get("usage") or {}
     return Answer(
-        text="".join(block.get("text", "") for block in blocks),
+        text="".join(_text(block.get("text")) for block in blocks),
         stop_reason=answer.get("stopReason"),
-        input_tokens=usage.get("inputTokens"),
-        output_tokens=usage.get("outputTokens"),
+        input_tokens=_count(usage.get("inputTokens")),
+        output_tokens=_count(usage.get("outputTokens")),
     )
 
 
@@ -147,18 +157,25 @@ def sagemaker(model: SageMakerModel, endpoint_name: str, parameters: Parameters)
         }
 
     def read(answer: Mapping[str, Any]) -> Answer:
-        return read_engine(json.loads(answer["Body"]))
+        body = answer["Body"]
+        try:
+            return read_engine(json.loads(body))
+        except UNREADABLE as error:
+            quote = body[:LONGEST_QUOTE].decode("utf-8", "replace")
+            raise ValueError(f"{error!r}: {quote}") from None
 
     return Dialect("sagemaker-runtime", "InvokeEndpoint", request, read)
 
 
 def _inputs(prompt: Prompt, parameters: Parameters) -> dict[str, Any]:
+    # TGI refuses the values that mean "do not": a temperature of 0 and a top_p of 1.
     return {
         "inputs": f"{prompt.system}\n\n{prompt.text}" if prompt.system else prompt.text,
         "parameters": _without_none(
             max_new_tokens=parameters.max_tokens,
-            temperature=parameters.temperature,
-            top_p=parameters.top_p,
+            temperature=parameters.temperature or None,
+            do_sample=False if parameters.temperature == 0 else None,
+            top_p=None if parameters.top_p == 1 else parameters.top_p,
             stop=parameters.stop,
         ),
     }
@@ -180,25 +197,50 @@ def _chat(prompt: Prompt, parameters: Parameters) -> dict[str, Any]:
 
 
 def read_engine(body: Any) -> Answer:
-    """Read what the engines answer: chat or text completions, TGI's list or LMI's dict."""
+    """Read what the engines answer: chat or text completions, TGI's list or LMI's dict.
+
+    Raises:
+        AskError: The engine says that it failed.
+    """
     if isinstance(body, list):
         body = body[0]
     if "choices" in body:
-        choice, usage = body["choices"][0], body.get("usage") or {}
-        text = choice["message"]["content"] if "message" in choice else choice["text"]
-        return Answer(
-            text=text or "",
-            stop_reason=choice.get("finish_reason"),
-            input_tokens=usage.get("prompt_tokens"),
-            output_tokens=usage.get("completion_tokens"),
-        )
-    details = body.get("details") or {}
+        return _completion(body["choices"][0], body.get("usage") or {})
+    details, text = body.get("details") or {}, _text(body["generated_text"])
+    if details.get("finish_reason") == "error":
+        raise AskError("EngineError", f"the engine gave up after: {text}", "again")
     return Answer(
-        text=body["generated_text"],
+        text=text,
         stop_reason=details.get("finish_reason"),
         input_tokens=None,
-        output_tokens=details.get("generated_tokens"),
+        output_tokens=_count(details.get("generated_tokens")),
     )
+
+
+def _completion(choice: Mapping[str, Any], usage: Mapping[str, Any]) -> Answer:
+    """Read OpenAI's shape; what a model only thought stands beside `content`, and is left."""
+    message = choice.get("message")
+    text = _text(message.get("content") if message else choice["text"])
+    refused = bool(message and message.get("refusal") and not text)
+    return Answer(
+        text=text,
+        stop_reason="refusal" if refused else choice.get("finish_reason"),
+        input_tokens=_count(usage.get("prompt_tokens")),
+        output_tokens=_count(usage.get("completion_tokens")),
+    )
+
+
+def _text(content: Any) -> str:
+    """Return a text that may be null, or a list of parts."""
+    if isinstance(content, list):
+        return "".join(_text(part.get("text")) for part in content)
+    if content is None or isinstance(content, str):
+        return content or ""
+    raise TypeError(f"a text was expected, not {content!r:.100}")
+
+
+def _count(number: Any) -> int | None:
+    return number if isinstance(number, int) else None
 
 
 @asynccontextmanager
@@ -223,59 +265,79 @@ async def ask(client: AsyncClient, dialect: Dialect, prompt: Prompt) -> Answer:
     Raises:
         AskError: No answer, or none that can be read.
     """
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-        EndpointConnectionError,
-        ReadTimeoutError,
-    )
+    from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         answer = await client.call(dialect.operation, **dialect.request(prompt))
     except ClientError as error:
         raise _refused(error) from None
-    except ReadTimeoutError as error:
-        raise AskError("ReadTimeout", str(error), "overloaded") from None
-    except EndpointConnectionError as error:
-        raise AskError("ConnectionFailed", str(error), "again") from None
     except BotoCoreError as error:
-        raise AskError(type(error).__name__, str(error), "never") from None
+        raise _failed(error) from None
     try:
         return dialect.read(answer)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        message = f"the answer has a shape that is not known: {error!r}"
-        raise AskError("UnknownAnswer", message, "never") from None
+    except UNREADABLE as error:
+        message = f"the answer has a shape that is not known: {error}"
+        raise AskError("UnknownAnswer", message, "once") from None
+
+
+def _failed(error: BotoCoreError) -> AskError:
+    """Classify what went wrong on the way."""
+    from botocore import exceptions as botocore
+
+    again: Again = "never"
+    kind, cause = type(error).__name__, error.kwargs.get("error")
+    if isinstance(error, botocore.ReadTimeoutError):
+        kind, again = "ReadTimeout", "slow"
+    elif isinstance(error, botocore.SSLError):
+        again = "never"
+    elif isinstance(error, botocore.ConnectionError | botocore.HTTPClientError):
+        kind, again = "ConnectionFailed", "again"
+    elif isinstance(error, botocore.CredentialRetrievalError):
+        again = "again"
+    message = str(error)
+    if cause and str(cause) not in message:
+        message = f"{message} ({cause})"
+    return AskError(kind, message, again)
 
 
 def _refused(error: ClientError) -> AskError:
-    """Classify an error that AWS answered with."""
+    """Classify an error that AWS, or something on the way to it, answered with."""
     problem = error.response.get("Error", {})
     metadata = error.response.get("ResponseMetadata", {})
-    code, message = problem.get("Code", "ClientError"), problem.get("Message", "")
     status = int(metadata.get("HTTPStatusCode", 400))
-    if code == "ModelError":
-        # The endpoint's container answered: its own status and words tell more.
-        status = int(error.response.get("OriginalStatusCode") or status)
+    code, message = str(problem.get("Code") or status), str(problem.get("Message") or "")
+    return AskError(
+        f"HTTP {code}" if code.isdigit() else code,
+        message,
+        _again(code, message, _original(error.response, code, message) or status),
+        _retry_after(metadata.get("HTTPHeaders", {})),
+    )
+
+
+def _original(response: Mapping[str, Any], code: str, message: str) -> int | None:
+    """Return the status of the endpoint's container, which tells more than SageMaker's 424."""
+    if code != "ModelError":
+        return None
+    said = response.get("OriginalStatusCode")
+    quoted = CONTAINER.search(message)
+    return int(said or (quoted[1] if quoted else 500))
+
+
+def _again(code: str, message: str, status: int) -> Again:
     if THROTTLED.search(code):
-        again: Again = "throttled"
-    elif code in BY_CODE:
-        again = BY_CODE[code]
-    elif TIMED_OUT.search(message) or status == 503:
-        again = "overloaded"
-    elif status == 429:
-        again = "throttled"
-    elif status >= 500 or (code == "ModelError" and status == 424):
-        again = "again"
-    else:
-        again = "never"
-    return AskError(code, message, again, _retry_after(metadata.get("HTTPHeaders", {})))
+        return "throttled"
+    if code in BY_CODE:
+        return BY_CODE[code]
+    if status in (408, 504) or (status >= 500 and TIMED_OUT.search(message)):
+        return "slow"
+    if status in (429, 503):
+        return "throttled" if status == 429 else "overloaded"
+    return "again" if status >= 500 else "never"
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Read the header: seconds, or a date (RFC 9110, 10.2.3)."""
-    said = headers.get("retry-after")
-    if said is None:
-        return None
+    said = headers.get("retry-after", "")
     try:
         return max(0.0, float(said))
     except ValueError:
