@@ -290,7 +290,8 @@ class Dataset(Strict):
 
     @model_validator(mode="after")
     def _one_way_to_say_it(self) -> Dataset:
-        if self.messages_field and "prompt_template" in self.model_fields_set:
+        default = Dataset.model_fields["prompt_template"].default
+        if self.messages_field and self.prompt_template != default:
             raise ValueError("expected one of prompt_template and messages_field")
         if self.system_prompt and self.system_prompt_file:
             raise ValueError("expected one of system_prompt and system_prompt_file")
