@@ -67,12 +67,10 @@ def stored(run: Run, model: str) -> list[Response]:
     return [known[each.prompt_id] for each in run.prompts() if each.prompt_id in known]
 
 
-def asked(sandbox: Sandbox, operation: str) -> list[Any]:
+def asked(sandbox: Sandbox, operation: str, what: str = "body") -> list[Any]:
     """Return the bodies of the requests that the sandbox got since they were forgotten."""
-    url = f"{sandbox.url}/sandbox/requests"
-    rows = requests.get(url, params={"operation": operation}, timeout=10).json()
-    found = rows["requests"] if isinstance(rows, dict) else rows
-    return [row["body"] for row in found]
+    url = f"{sandbox.url}/sandbox/requests?operation={operation}"
+    return [row[what] for row in requests.get(url, timeout=10).json()["requests"]]
 
 
 def forget(sandbox: Sandbox) -> None:
