@@ -40,6 +40,7 @@ class AsyncClient:
         self._region = client.meta.region_name
         self._url = client.meta.endpoint_url
         # Some of what boto3 knows of the way to AWS it tells under these names only.
+        self._events = client.meta.events
         self._signer = client._request_signer
         self._way = client._endpoint.http_session
         self._serializer = serialize.create_serializer(protocol, include_validation=False)
@@ -72,7 +73,7 @@ class AsyncClient:
             await self._session.close()
 
     async def call(self, operation: str, **params: Any) -> dict[str, Any]:
-        """Send one operation, once.
+        """Send one operation, once; the boto3 client's event handlers see it go out and come back.
 
         Args:
             operation: AWS's name, e.g. `Converse`.
@@ -89,11 +90,18 @@ class AsyncClient:
             BotoCoreError: Any other: no credentials, an answer that is not AWS's, ...
         """
         import aiohttp
-        from botocore.exceptions import EndpointConnectionError, ReadTimeoutError, SSLError
+        from botocore.exceptions import (
+            ClientError,
+            EndpointConnectionError,
+            ReadTimeoutError,
+            SSLError,
+        )
         from yarl import URL
 
         assert self._session is not None
         model = self._operation(operation)
+        context: dict[str, Any] = {}
+        self._emit("before-parameter-build", model, params=params, context=context)
         request = self._signed(model, params)
         url = URL(request.url, encoded=True)  # as it was signed: %3A stays %3A
         try:
@@ -113,9 +121,16 @@ class AsyncClient:
             raise ReadTimeoutError(endpoint_url=self._url, error=error) from None
         except (aiohttp.ClientError, OSError) as error:
             raise EndpointConnectionError(endpoint_url=self._url, error=error) from None
-        return self._parsed(
-            model, {"headers": answer.headers, "status_code": answer.status, "body": body}
-        )
+        said = {"headers": answer.headers, "status_code": answer.status, "body": body}
+        parsed = self._parsed(model, said)
+        self._emit("after-call", model, http_response=answer, parsed=parsed, context=context)
+        if answer.status >= 300:
+            raise ClientError(parsed, operation)
+        return parsed
+
+    def _emit(self, event: str, model: OperationModel, **said: Any) -> None:
+        service = self._service.service_id.hyphenize()
+        self._events.emit(f"{event}.{service}.{model.name}", model=model, **said)
 
     def _operation(self, name: str) -> OperationModel:
         if name not in self._operations:
@@ -150,15 +165,13 @@ class AsyncClient:
         return self._signatures[model.name]
 
     def _parsed(self, model: OperationModel, answer: dict[str, Any]) -> dict[str, Any]:
-        from botocore.exceptions import ClientError
-
         parsed: dict[str, Any] = self._parser.parse(answer, model.output_shape)
         if answer["status_code"] < 300:
             return parsed
         shape = self._service.shape_for_error_code(parsed.get("Error", {}).get("Code"))
         if shape is not None:  # what this kind of error says beside code and message
             parsed.update(self._parser.parse(answer, shape))
-        raise ClientError(parsed, model.name)
+        return parsed
 
     def _tls(self) -> Any:
         """Return the certificates that boto3 would trust and show."""
