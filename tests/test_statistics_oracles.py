@@ -1,0 +1,195 @@
+"""Facts about the numbers beside those of others: inspect_ai, evalstats, AlpacaEval's table."""
+
+import csv
+import gzip
+import json
+import math
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+from bench.installs import InstallError, python_of
+from include import winrate
+from include.intervals import cluster_t_interval
+from include.paired import compare_runs
+from include.reconcile import mismatches
+from include.records import GenerationErrors, JudgeOutput, Judgment, Pair
+from include.winrate import ResolvedPair
+
+DATA = Path(__file__).parents[1].parent / "shared" / "data"
+PREFERENCES = DATA / "alpaca_eval_2.jsonl.gz"
+LEADERBOARD = DATA / "alpaca_eval_2_leaderboard.csv"
+CANDIDATES = ("claude-2.1", "Qwen-14B-Chat", "gemma-2b-it", "FuseChat-Qwen-2.5-7B-Instruct")
+
+WIN, LOSS, TIE = ("B>A", "A>B"), ("A>B", "B>A"), ("A=B", "A=B")
+
+
+def ask(peer: str, code: str, data: object) -> object:
+    """Run code in an environment with that package; it finds `data` and prints its answer."""
+    try:
+        python = python_of(peer)()
+    except InstallError as error:
+        pytest.skip(f"{peer} cannot be installed here: {error}")
+    program = f"import json, sys\ndata = json.load(sys.stdin)\n{code}"
+    done = subprocess.run(
+        [str(python), "-c", program], input=json.dumps(data), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def drawn(seed: int, count: int, groups: int) -> tuple[list[float], list[str]]:
+    rng = random.Random(seed)
+    ease = [rng.random() for _ in range(groups)]
+    clusters = [rng.randrange(groups) for _ in range(count)]
+    scores = [
+        rng.choices([1.0, 0.5, 0.0], [ease[group], 0.3, 1 - ease[group]])[0] for group in clusters
+    ]
+    return scores, [str(group) for group in clusters]
+
+
+INSPECT = """
+from inspect_ai.scorer import SampleScore, Score, ci, stderr
+answers = []
+for scores, clusters in data:
+    made = [
+        SampleScore(score=Score(value=score), sample_metadata={"cluster": cluster})
+        for score, cluster in zip(scores, clusters)
+    ]
+    found = ci(cluster="cluster")(made)
+    answers.append([float(stderr(cluster="cluster")(made)), found["lower"], found["upper"]])
+print(json.dumps(answers))
+"""
+
+EVALSTATS = """
+import numpy as np
+from evalstats.core.resampling import (
+    bonett_price_paired_ci_from_diffs,
+    bonett_price_paired_ci_multirun_cluster,
+)
+one = bonett_price_paired_ci_from_diffs(np.array(data["one"]), 0.05)
+first, second = (np.array(runs) for runs in data["two"])
+two = bonett_price_paired_ci_multirun_cluster(first, second, 0.05)
+print(json.dumps([one, two]))
+"""
+
+
+@pytest.mark.slow
+class TestInspectAi:
+    def test_the_clustered_standard_error_is_inspect_ais(self) -> None:
+        samples = [drawn(1, 60, 15), drawn(2, 300, 40), drawn(3, 500, 7), drawn(4, 90, 900)]
+        for sample, theirs in zip(samples, ask("inspect_ai", INSPECT, samples), strict=True):
+            ours = cluster_t_interval(*sample, 0.95)
+            assert ours.standard_error == pytest.approx(theirs[0])
+            # Their interval has nothing added, so it is another one, but not far away.
+            assert (ours.low, ours.high) == pytest.approx((theirs[1], theirs[2]), abs=0.05)
+
+    @pytest.mark.parametrize("size", [1, 4])
+    def test_with_one_win_and_one_loss_added_the_interval_is_inspect_ais(self, size: int) -> None:
+        # Groups that agree with themselves weigh as many prompts as they have.
+        rng, groups = random.Random(size), 30
+        alike = [rng.choice([1.0, 1.0, 0.0]) for _ in range(groups)]
+        scores = [score for score in alike for _ in range(size)]
+        clusters = [str(group) for group in range(groups) for _ in range(size)]
+        more = [*scores, *[1.0] * size, *[0.0] * size]
+        units = [*clusters, *["win"] * size, *["loss"] * size]
+        ((_, low, high),) = ask("inspect_ai", INSPECT, [(more, units)])
+        ours = cluster_t_interval(scores, clusters, 0.95)
+        # Theirs counts the two that were added as evidence: 31 degrees of freedom, not 29.
+        scale = stats.t.ppf(0.975, groups - 1) / stats.t.ppf(0.975, groups + 1)
+        centre, half = (low + high) / 2, (high - low) / 2 * scale
+        assert (ours.low, ours.high) == pytest.approx((centre - half, centre + half))
+
+
+@pytest.mark.slow
+class TestEvalstats:
+    def test_win_rate_and_change_have_bonett_and_prices_interval(self) -> None:
+        rng, count = random.Random(9), 120
+        names = ("candidate", "tie", "baseline")
+        runs = [rng.choices(names, weights, k=count) for weights in ((5, 3, 2), (4, 1, 5))]
+        pairs = [Pair(f"p{i}", "q", "x", "y", "judged") for i in range(count)]
+        score = winrate.SCORE
+        # A preference as two runs of a binary benchmark: both, one or none of them won.
+        binary = {"candidate": [1, 1], "tie": [1, 0], "baseline": [0, 0]}
+        two = [[binary[name] for name in run] for run in runs]
+        one = [int(2 * score[name] - 1) for name in runs[0]]
+        alone, change = ask("evalstats", EVALSTATS, {"one": one, "two": two})
+
+        scores = [score[name] for name in runs[0]]
+        found = cluster_t_interval(scores, [str(i) for i in range(count)], 0.95)
+        ours = [2 * found.low - 1, 2 * found.high - 1]
+        self.compare(ours, alone, count)
+
+        rows = [
+            [ResolvedPair(pair, (), name, None) for pair, name in zip(pairs, run, strict=True)]
+            for run in runs
+        ]
+        found = compare_runs(rows[1], rows[0], candidate="x", confidence_level=0.95)
+        self.compare([found.low, found.high], change, count)
+
+    def compare(self, ours: list[float], theirs: list[float], count: int) -> None:
+        # Theirs has the normal quantile and n where ours has Student's and n - 1.
+        scale = stats.t.ppf(0.975, count - 1) / stats.norm.ppf(0.975)
+        scale *= math.sqrt((count + 2) / (count + 1))
+        centre, half = sum(theirs) / 2, (theirs[1] - theirs[0]) / 2 * scale
+        assert ours == pytest.approx([centre - half, centre + half])
+
+
+@pytest.mark.skipif(not PREFERENCES.exists(), reason="AlpacaEval's data is not part of the project")
+@pytest.mark.parametrize("candidate", CANDIDATES)
+class TestAlpacaEval:
+    """The published table of 805 prompts, one judgment each, whose value is from 1 to 2."""
+
+    def values(self, candidate: str) -> list[float]:
+        with gzip.open(PREFERENCES, "rt") as rows:
+            return [json.loads(row)["preference"][candidate] for row in rows]
+
+    def published(self, candidate: str) -> dict[str, str]:
+        heads = "name win_rate standard_error n_wins n_wins_base n_draws n_total discrete_win_rate"
+        with LEADERBOARD.open() as file:
+            rows = [dict(zip(heads.split(), row, strict=False)) for row in csv.reader(file)]
+        return next(row for row in rows if row["name"] == candidate)
+
+    def test_wins_losses_ties_and_discrete_win_rate_are_reproduced(self, candidate: str) -> None:
+        verdicts = [
+            WIN if value > 1.5 else LOSS if value < 1.5 else TIE for value in self.values(candidate)
+        ]
+        pairs = [Pair(f"p{i}", "q", "x", "y", "judged") for i in range(len(verdicts))]
+        judgments = [
+            Judgment(pair.prompt_id, order, verdict)
+            for pair, both in zip(pairs, verdicts, strict=True)
+            for order, verdict in zip(("forward", "backward"), both, strict=True)
+        ]
+        result = winrate.compare(
+            baseline="gpt4_1106_preview",
+            candidate=candidate,
+            prompts=len(pairs),
+            generation_errors=GenerationErrors(0, 0),
+            pairs=pairs,
+            output=JudgeOutput({}, judgments),
+            confidence_level=0.95,
+            min_consistency=0.5,
+            max_error_rate=0.05,
+        )
+        counts, published = result.counts, self.published(candidate)
+        assert [counts.candidate_wins, counts.baseline_wins, counts.ties, counts.pairs] == [
+            int(published[key]) for key in ("n_wins", "n_wins_base", "n_draws", "n_total")
+        ]
+        assert 100 * result.win_rate.estimate == pytest.approx(
+            float(published["discrete_win_rate"]), rel=1e-12
+        )
+        better = "candidate_better" if candidate.startswith("FuseChat") else "baseline_better"
+        assert result.verdict == better and mismatches(result) == []
+
+    def test_weighted_win_rate_and_standard_error_are_reproduced(self, candidate: str) -> None:
+        scores = [value - 1 for value in self.values(candidate)]
+        found = cluster_t_interval(scores, [str(i) for i in range(len(scores))], 0.95)
+        published = self.published(candidate)
+        # The preferences are rounded to six decimals, the table is not.
+        assert 100 * found.estimate == pytest.approx(float(published["win_rate"]), abs=5e-5)
+        assert 100 * found.standard_error == pytest.approx(
+            float(published["standard_error"]), abs=5e-5
+        )
