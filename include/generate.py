@@ -15,7 +15,7 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -35,8 +35,9 @@ Ask = Callable[[Prompt], Awaitable[Answer]]
 Connect = Callable[[], AbstractAsyncContextManager[Ask]]
 """Opens the way to a model."""
 
-TRIES = {"again": 5, "overloaded": 5, "once": 2, "never": 1}
-"""Requests for one prompt, by the kind of the last failure; throttling does not count."""
+TRIES = {"again": 8, "overloaded": 8, "slow": 3, "once": 2, "never": 1}
+"""Requests for one prompt, by the kind of the last failure; throttling does not count. Eight take
+about half a minute."""
 
 PATIENCE_SECONDS = 900.0
 """How long one prompt may be throttled before it counts as failed."""
@@ -58,6 +59,9 @@ ONCE_SECONDS = 120.0
 REPORT_SECONDS = 5.0
 ALIVE_SECONDS = 20.0
 """A shard whose progress was written so lately counts as at work: the model's limits are shared."""
+
+KEEPING_SECONDS = 120.0
+"""How long responses are asked for while none can be stored."""
 
 
 @dataclass
@@ -164,9 +168,12 @@ def generate(
     work = _Work(ledger, connect, pace, max_tokens, deadline_seconds)
     try:
         asyncio.run(work.run(missing))
-    finally:
-        ledger.flush()  # also when the task is being killed
-        work.report()
+    except BaseException:  # also when the task is being killed
+        try:
+            ledger.flush()
+        except Exception:
+            log.exception("%s: the last responses cannot be stored", ledger.model)
+        raise
     return ledger.responses()
 
 
@@ -193,7 +200,14 @@ class _Request:
     tokens: float = field(compare=False, default=0)
     tries: int = field(compare=False, default=0)
     throttled: int = field(compare=False, default=0)
-    first_sent: float | None = field(compare=False, default=None)
+    first_sent: float = field(compare=False, default=0.0)
+    failure: AskError | None = field(compare=False, default=None)
+    """Why the last try failed."""
+
+    @property
+    def attempts(self) -> int:
+        """How often it was sent."""
+        return self.tries + self.throttled
 
 
 class _Asking:
@@ -205,28 +219,46 @@ class _Asking:
         self._ask, self._pace, self._model, self._take = ask, pace, model, take
         self._max_tokens = max_tokens
         self._again: list[_Request] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._sent: dict[asyncio.Task[None], _Request] = {}
         self._wake = asyncio.Event()
         self._failed_in_a_row = 0
+        self._hopeless: str | None = None
+        self._answered_at = time.monotonic()
         self._mistake: BaseException | None = None
         self._random = random.Random()
 
     async def run(self, prompts: Sequence[Prompt], deadline: float) -> None:
         """Ask every prompt; return when each has a response or the time is up."""
-        fresh = deque(prompts)
-        numbers = count()
-        while fresh or self._again or self._tasks:
-            if self._mistake:
-                raise self._mistake
-            now = time.monotonic()
-            if now >= deadline or self._failed_in_a_row >= HOPELESS:
-                await self._give_up(fresh, now >= deadline)
-                return
-            wait = min(self._start_what_may(fresh, numbers), deadline - now)
-            timer = asyncio.get_running_loop().call_later(wait, self._wake.set)
-            await self._wake.wait()
-            self._wake.clear()
-            timer.cancel()
+        fresh, numbers = deque(prompts), count()
+        try:
+            while (fresh or self._again or self._sent) and not self._hopeless:
+                now = time.monotonic()
+                if now >= deadline:
+                    self._end("OutOfTime", "the task's time is up", fresh)
+                    return
+                wait = min(self._start_what_may(fresh, numbers), deadline - now)
+                await self._wait(wait)
+            if self._hopeless:
+                while self._sent and time.monotonic() < deadline:
+                    await self._wait(deadline - time.monotonic())
+                self._end("NotAsked", f"{self._hopeless}, so the rest was not asked", fresh)
+        finally:
+            await self._cancel()
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait until a request ends, but no longer; raise what is no failure of a request."""
+        timer = asyncio.get_running_loop().call_later(seconds, self._wake.set)
+        await self._wake.wait()
+        self._wake.clear()
+        timer.cancel()
+        if self._mistake:
+            raise self._mistake
+
+    async def _cancel(self) -> None:
+        tasks = list(self._sent)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start_what_may(self, fresh: deque[Prompt], numbers: count[int]) -> float:
         """Start requests until none may; return the seconds until one may, if that is known."""
@@ -246,7 +278,7 @@ class _Asking:
                 fresh.popleft()
             ticket = self._pace.start(request.tokens)  # not in the task, which starts later
             task = asyncio.create_task(self._send(request, ticket))
-            self._tasks.add(task)
+            self._sent[task] = request
             task.add_done_callback(self._ended)
 
     def _fresh(self, prompt: Prompt, number: int) -> _Request:
@@ -254,8 +286,8 @@ class _Asking:
         return _Request(0.0, number, prompt, sum(map(len, texts)) / 4 + self._max_tokens)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
         self._wake.set()
+        self._sent.pop(task, None)
         if not task.cancelled():
             self._mistake = self._mistake or task.exception()
 
@@ -268,7 +300,7 @@ class _Asking:
             self._pace.done(
                 ticket,
                 throttled=error.again == "throttled",
-                overloaded=error.again == "overloaded",
+                overloaded=error.again in ("overloaded", "slow"),
             )
             self._failed(request, error)
             return
@@ -278,7 +310,7 @@ class _Asking:
         self._pace.done(
             ticket, input_tokens=answer.input_tokens, output_tokens=answer.output_tokens
         )
-        self._failed_in_a_row = 0
+        self._failed_in_a_row, self._answered_at = 0, time.monotonic()
         outcome = answer.outcome
         self._take(
             Response(
@@ -286,7 +318,7 @@ class _Asking:
                 model=self._model,
                 outcome=outcome,
                 text=answer.text if outcome in ("ok", "truncated") else None,
-                attempts=request.tries + request.throttled + 1,
+                attempts=request.attempts + 1,
                 latency_ms=round((time.monotonic() - started) * 1000, 1),
                 input_tokens=answer.input_tokens,
                 output_tokens=answer.output_tokens,
@@ -297,7 +329,7 @@ class _Asking:
     def _failed(self, request: _Request, error: AskError) -> None:
         """Send a request again later, or record why there is no response."""
         now = time.monotonic()
-        assert request.first_sent is not None
+        request.failure = error
         if error.again == "throttled":
             request.throttled += 1
             is_last = now - request.first_sent > PATIENCE_SECONDS
@@ -308,13 +340,17 @@ class _Asking:
             longest = FIRST_WAIT_SECONDS * 2 ** (request.tries - 1)
         if not is_last:
             wait = min(longest, LONGEST_WAIT_SECONDS) * self._random.uniform(0.5, 1)
-            request.due = now + max(wait, error.retry_after or 0)
+            request.due = now + max(wait, min(error.retry_after or 0, PATIENCE_SECONDS))
             heapq.heappush(self._again, request)
             return
-        self._failed_in_a_row += 1
         self._record(request, error.kind, error.message)
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= HOPELESS:
+            self._hopeless = f"the last {HOPELESS} prompts in a row failed"
+        elif error.again == "throttled" and now - self._answered_at > PATIENCE_SECONDS:
+            self._hopeless = f"all was throttled for {PATIENCE_SECONDS / 60:.0f} minutes"
 
-    def _record(self, request: _Request, kind: str, message: str) -> None:
+    def _record(self, request: _Request, kind: str, message: str, sent: int = 0) -> None:
         self._take(
             Response(
                 prompt_id=request.prompt.prompt_id,
@@ -323,24 +359,20 @@ class _Asking:
                 text=None,
                 error_type=kind,
                 error_message=message,
-                attempts=request.tries + request.throttled,
+                attempts=request.attempts + sent,
             )
         )
 
-    async def _give_up(self, fresh: deque[Prompt], is_late: bool) -> None:
-        """Record what is left as not asked; what is in flight is waited for, unless it is late."""
-        if is_late:
-            for task in self._tasks:
-                task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        reason = (
-            "the task's time is up (generation.shard_timeout_minutes)"
-            if is_late
-            else f"the last {HOPELESS} prompts in a row failed, so the rest was not asked"
-        )
-        left = [*self._again, *(self._fresh(prompt, 0) for prompt in fresh)]
-        for request in left:
-            self._record(request, "OutOfTime" if is_late else "NotAsked", reason)
+    def _end(self, kind: str, reason: str, fresh: Iterable[Prompt]) -> None:
+        """Record why what is left has no response: its own failure, if it had one."""
+        for request in self._sent.values():
+            self._record(request, "OutOfTime", "it was not answered in the task's time", sent=1)
+        for request in self._again:
+            assert request.failure is not None
+            failure = f"{request.failure.message} ({reason})"
+            self._record(request, request.failure.kind, failure)
+        for prompt in fresh:
+            self._record(self._fresh(prompt, 0), kind, reason)
 
 
 class _Work:
@@ -356,23 +388,31 @@ class _Work:
         self._progress.done = len(ledger.prompts) - len(ledger.missing())
         self._rows: deque[tuple[float, int]] = deque([(time.monotonic(), 0)], maxlen=7)
         self._taken = 0
+        self._failing_since: float | None = None
+        self._is_done = False
+        self._wake = asyncio.Event()
 
     async def run(self, prompts: Sequence[Prompt]) -> None:
-        if not prompts:
-            return
-        """Ask; end early if what comes cannot be kept."""
+        """Ask, and store what comes; end early if that cannot be stored."""
+        await self._keep(self._look_around)  # who else is at work
         asking = asyncio.create_task(self._ask(prompts))
-        keeping = asyncio.create_task(self._keep())
+        keeping = asyncio.create_task(self._keep_all())
         try:
-            done, _ = await asyncio.wait({asking, keeping}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await asyncio.wait({asking, keeping}, return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                self._is_done = True
+                self._wake.set()
+                await keeping
+                await asking
+            await keeping
         finally:
             asking.cancel()
             keeping.cancel()
             await asyncio.gather(asking, keeping, return_exceptions=True)
 
     async def _ask(self, prompts: Sequence[Prompt]) -> None:
+        if not prompts:
+            return
         model = self._ledger.model
         async with self._connect() as ask:
             asking = _Asking(ask, self._pace, model, self._max_tokens, self._take)
@@ -383,18 +423,46 @@ class _Work:
         self._taken += 1
         self._progress.done += response.usable
         self._progress.failed += not response.usable
+        if self._ledger.is_due:
+            self._wake.set()
 
-    async def _keep(self) -> None:
-        """Write parts and progress while others ask."""
-        reported = -REPORT_SECONDS
+    async def _keep_all(self) -> None:
+        """Write parts and progress while others ask, and all that is left when they are done."""
+        reported = time.monotonic()
         while True:
-            if time.monotonic() - reported >= REPORT_SECONDS:
+            is_last = self._is_done
+            if (is_last or self._ledger.is_due) and not await self._keep(self._ledger.flush):
+                self._failing_since = self._failing_since or time.monotonic()
+                await asyncio.sleep(1)
+                continue
+            self._failing_since = None
+            if is_last or time.monotonic() - reported >= REPORT_SECONDS:
                 reported = time.monotonic()
-                await asyncio.to_thread(self.report)
-                self._pace.share = await asyncio.to_thread(self._shards_at_work)
-            if self._ledger.is_due:
-                await asyncio.to_thread(self._ledger.flush)
-            await asyncio.sleep(0.1)
+                await self._keep(self._look_around)
+            if is_last:
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), 0.2)
+            self._wake.clear()
+
+    async def _keep(self, write: Callable[[], None]) -> bool:
+        """Write, and say whether it went well; put up with a storage that fails for a while."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            await asyncio.to_thread(write)
+        except (BotoCoreError, ClientError, OSError) as error:
+            since = self._failing_since
+            if since is not None and time.monotonic() - since > KEEPING_SECONDS:
+                raise
+            log.warning("%s: cannot be stored, tried again: %s", self._ledger.model, error)
+            return False
+        return True
+
+    def _look_around(self) -> None:
+        """Report, and take the part of the model's limits that is this shard's."""
+        self.report()
+        self._pace.share = self._shards_at_work()
 
     def report(self) -> None:
         """Say in the log and in the run folder how far it is."""

@@ -45,10 +45,15 @@ def key(settings: str, prompt: Prompt) -> str:
 
 
 def is_stale(response: Response, known: Response) -> bool:
-    """Whether `known` is to be kept instead of `response`: usable before failed, then the newer."""
-    if response.usable != known.usable:
-        return known.usable
-    return response.created_at < known.created_at
+    """Whether `known` is to be kept instead of `response`.
+
+    Usable before failed, failed before not asked, then the newer.
+    """
+    return _worth(response) < _worth(known)
+
+
+def _worth(response: Response) -> tuple[bool, bool, str]:
+    return response.usable, response.attempts > 0, response.created_at
 
 
 def latest(responses: Iterable[Response]) -> dict[str, Response]:
@@ -146,11 +151,17 @@ class Ledger:
         self._oldest = 0.0
 
     def missing(self) -> list[Prompt]:
-        """Return the prompts without a usable response."""
+        """Return the prompts without a usable response, those that were never asked first.
+
+        Prompts that always fail are at the end, lest they seem to be an outage to each next try.
+        """
         known = self._known
-        return [
-            p for p in self.prompts if p.prompt_id not in known or not known[p.prompt_id].usable
+        lacking = [
+            p for p in self.prompts if not (p.prompt_id in known and known[p.prompt_id].usable)
         ]
+        return sorted(
+            lacking, key=lambda p: p.prompt_id in known and known[p.prompt_id].attempts > 0
+        )
 
     def responses(self) -> list[Response]:
         """Return what is known, in the prompts' order."""
