@@ -7,6 +7,7 @@ says. `ask` sends one request, once; whether and when it is sent again is `gener
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -339,7 +340,8 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Read the header: seconds, or a date (RFC 9110, 10.2.3)."""
     said = headers.get("retry-after", "")
     try:
-        return max(0.0, float(said))
+        seconds = float(said)
+        return max(0.0, seconds) if math.isfinite(seconds) else None
     except ValueError:
         pass
     try:
