@@ -10,7 +10,7 @@ CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 
-.PHONY: help install run up down status logs reset test test-slow lint format lock docs render doctor acceptance bench-generation
+.PHONY: help install run up down status logs reset test test-slow lint format lock docs render plan doctor acceptance bench-generation
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -62,6 +62,12 @@ docs: install ## Write docs/config.md and docs/schemas/ from the code
 
 render: install ## Print a resolved config and its digest: CONFIG=file ENV=environment
 	@$(BIN)/python -m scripts.render $(if $(CONFIG),"$(CONFIG)") $(if $(ENV),--env "$(ENV)")
+
+plan: install ## How many prompts find which win rate: CONFIG=file or RUN=summary.json, PROMPTS=
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.plan --cwd "$(CALLER)" \
+		$(if $(CONFIG),--config "$(CONFIG)") $(if $(ENV),--env "$(ENV)") $(if $(RUN),--run "$(RUN)") \
+		$(if $(PROMPTS),--prompts "$(PROMPTS)") $(if $(CONSISTENCY),--consistency "$(CONSISTENCY)") \
+		$(if $(CORRELATION),--correlation "$(CORRELATION)")
 
 doctor: install ## Look at an AWS account, change nothing: ENV=environment CONFIG=file
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.doctor --cwd "$(CALLER)" \

@@ -157,6 +157,7 @@ def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
             isinstance(model, SageMakerModel) and model.endpoint_name
         ):
             asking.try_model(run, model, _deployment(run, model))
+    _say_what_can_be_found(run, index["count"])
     candidates = [model.name for model in run.config.candidates]
     asked = [model for model in run.config.models if not isinstance(model, ResponsesModel)]
     log.info(
@@ -170,6 +171,18 @@ def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
         run.config.judge.instance_type,
     )
     return candidates
+
+
+def _say_what_can_be_found(run: Run, prompts: int) -> None:
+    """Log which win rates these prompts can show: too few are better known before than after."""
+    from include import planning
+
+    assumed = planning.assume(
+        confidence_level=run.config.confidence_level,
+        candidates=len(run.config.candidates),
+        groups=planning.measure(prompt.group for prompt in run.prompts()),
+    )
+    log.info("%s", planning.line(prompts, assumed))
 
 
 def _check_no_conversation(model: SageMakerModel, index: Mapping[str, Any]) -> None:

@@ -54,6 +54,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reconcile": {"records", "rubric"},
     "winrate": {"intervals", "reconcile", "records", "rubric"},
     "gate": {"records", "winrate"},
+    "paired": {"intervals", "records", "winrate"},
+    "planning": {"gate", "records", "winrate"},
     "charts": {"records", "winrate"},
     "examples": {"winrate"},
     "model_summary": {"records"},
@@ -67,7 +69,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"batch", "existing_responses", "generate", "ledger", "pace", "providers", "quotas", "runs"},
     "steps": GROUND
     | {"asking", "deploy", "judge", "judge_output", "ledger", "pairs", "preflight", "prompts"}
-    | {"generate", "publish", "runs", "winrate"},
+    | {"generate", "planning", "publish", "runs", "winrate"},
     # the glue to Airflow
     "tasks": {"account", "config_files", "errors", "ownership", "runs", "steps"},
     "operators": {"asking", "cloudwatch", "errors", "judge", "ownership", "runs", "steps", "tasks"},
