@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10
 
+LONGEST_QUOTE = 300
+UNREADABLE = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
+"""What botocore's parsers end in where a body is not what AWS sends."""
+
 
 class AsyncClient:
     """Sends operations of one AWS service, many at once; an async context manager.
@@ -80,14 +84,14 @@ class AsyncClient:
             params: As boto3 takes them.
 
         Returns:
-            As boto3 returns it; a payload is bytes.
+            As boto3 returns it; a payload is bytes. What is not AWS's answer lacks all members.
 
         Raises:
             ClientError: AWS answered with an error.
             SSLError: The server's certificate is not trusted.
             EndpointConnectionError: No connection, or it was cut.
             ReadTimeoutError: No answer in time.
-            BotoCoreError: Any other: no credentials, an answer that is not AWS's, ...
+            BotoCoreError: Any other: no credentials, ...
         """
         import aiohttp
         from botocore.exceptions import (
@@ -165,12 +169,29 @@ class AsyncClient:
         return self._signatures[model.name]
 
     def _parsed(self, model: OperationModel, answer: dict[str, Any]) -> dict[str, Any]:
-        parsed: dict[str, Any] = self._parser.parse(answer, model.output_shape)
-        if answer["status_code"] < 300:
+        if answer["status_code"] >= 300:
+            parsed = self._parse(answer, model.output_shape)
+            shape = self._service.shape_for_error_code(parsed.get("Error", {}).get("Code"))
+            if shape is not None:  # what this kind of error says beside code and message
+                parsed.update(self._parse(answer, shape))
             return parsed
-        shape = self._service.shape_for_error_code(parsed.get("Error", {}).get("Code"))
-        if shape is not None:  # what this kind of error says beside code and message
-            parsed.update(self._parser.parse(answer, shape))
+        if not model.has_streaming_output:
+            return self._parse(answer, model.output_shape)
+        # The parser would decode a payload, which may be any bytes.
+        parsed = self._parse({**answer, "body": b""}, model.output_shape)
+        return {**parsed, model.output_shape.serialization["payload"]: answer["body"]}
+
+    def _parse(self, answer: dict[str, Any], shape: Any) -> dict[str, Any]:
+        """Parse; a body that is not AWS's, but a proxy's, becomes an error that quotes it."""
+        try:
+            parsed: dict[str, Any] = self._parser.parse(answer, shape)
+        except UNREADABLE:
+            headers = {name.lower(): value for name, value in answer["headers"].items()}
+            status, quote = answer["status_code"], answer["body"][:LONGEST_QUOTE]
+            return {
+                "Error": {"Code": str(status), "Message": quote.decode("utf-8", "replace")},
+                "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": headers},
+            }
         return parsed
 
     def _tls(self) -> Any:
