@@ -51,10 +51,10 @@ MOST_NOISE = 0.5
 """Share of refusals that may be no quota's doing."""
 
 NOISE_WINDOW = 50
-NOISE_SLACK = 0.1
-"""Among so many requests twice the share of refusals, and this, is a quota's doing after all."""
+NOISE_SLACK = 0.25
+"""So much larger a share of refusals among so many requests is a quota's doing after all."""
 
-NOISE_REQUESTS = 2000
+NOISE_REQUESTS = 4000
 """After so many it is found out anew."""
 
 BACK_OFF = 0.7
@@ -237,14 +237,15 @@ class _Rate:
         self._bucket = _Bucket(1.0, 1.0, clock)
         self._starts: deque[float] = deque(maxlen=2 * ENOUGH)
         self._count = 0
-        self._first = self._since = 0
-        self._since_at = clock()
+        self._cycle = _Cycle(0, clock())
+        self._before: _Cycle | None = None
+        self._since, self._since_at, self._base = 0, clock(), 0.0
         self._was_bound = False
         self._growth: float | None = None
         self._confirmed = 0
         self._noise: _Noise | None = None
-        self._cycles: deque[int] = deque(maxlen=FUTILE_CUTS)
-        self._granted, self._elapsed, self._proven = 0, 0.0, 0.0
+        self._judged: deque[_Cycle] = deque(maxlen=FUTILE_CUTS)
+        self._granted, self._seconds, self._proven = 0, 0.0, 0.0
 
     def delay(self) -> float:
         wait = 0.0 if self.allowed is None else self._bucket.delay(1)
@@ -260,8 +261,11 @@ class _Rate:
         return self._count - 1
 
     def done(self, ticket: Ticket, throttled: bool, in_flight: int, share: int) -> None:
-        if ticket.number < self._first:
+        if ticket.number < self._cycle.first:
+            if throttled and self._before and ticket.number >= self._before.first:
+                self._before.refused += 1
             return
+        self._cycle.refused += throttled
         if self._noise:
             self._bear(self._noise, throttled)
         elif throttled:
@@ -272,42 +276,51 @@ class _Rate:
     def _cut(self, ticket: Ticket, share: int) -> None:
         """Ask less often, unless that is seen to change nothing."""
         speed = self._speed()
-        if self.allowed is not None:  # the first cycle may have emptied a bucket that was full
-            granted = max(0, ticket.number - self._since)
-            elapsed = max(ticket.started - self._since_at, 0.001)
-            self._cycles.append(ticket.number - self._first)
-            self._prove(granted, elapsed)
-            refused = len(self._cycles) / (len(self._cycles) + sum(self._cycles))
-            below = speed < FUTILE_BELOW * self._proven / share
-            if below and len(self._cycles) == FUTILE_CUTS and refused < MOST_NOISE:
-                self._noise = _Noise(2 * refused + NOISE_SLACK, refused)
-                self._open(self._proven)
-                return
-            through = granted / elapsed
-            # With much less than was allowed it was the requests in flight that set the rate.
-            if granted >= ENOUGH and through > 0.5 * self._base:
-                known = min(speed, through)
-                self._open(known * CUT, known)
-                return
-        self._open(speed * BLIND_CUT)
+        self._judge()
+        starts = sum(cycle.starts for cycle in self._judged)
+        refused = sum(cycle.refused for cycle in self._judged)
+        below = speed < FUTILE_BELOW * self._proven / share
+        if below and len(self._judged) == FUTILE_CUTS and refused < MOST_NOISE * starts:
+            self._noise = _Noise(refused / starts)
+            self._open(self._proven)
+            return
+        granted = ticket.number - self._since
+        through = granted / max(ticket.started - self._since_at, 0.001)
+        # With much less than was allowed it was the requests in flight that set the rate. The first
+        # cycle may have emptied a bucket that was full.
+        if self.allowed is not None and granted >= ENOUGH and through > 0.5 * self._base:
+            known = min(speed, through)
+            self._open(known * CUT, known)
+        else:
+            self._open(speed * BLIND_CUT)
 
-    def _prove(self, granted: int, elapsed: float) -> None:
-        """Note the highest rate that came through, over one cycle or several short ones."""
-        self._granted += granted
-        self._elapsed += elapsed
+    def _judge(self) -> None:
+        """Look back at the cycle before, all of whose refusals have come by now."""
+        if self._before is None:
+            return
+        cycle, self._before = self._before, None
+        cycle.starts = self._cycle.first - cycle.first
+        cycle.seconds = self._cycle.opened - cycle.opened
+        self._judged.append(cycle)
+        self._granted += cycle.starts - cycle.refused
+        self._seconds += cycle.seconds
         if self._granted >= ENOUGH:
-            self._proven = max(self._proven, self._granted / self._elapsed)
-            self._granted, self._elapsed = 0, 0.0
+            self._proven = max(self._proven, self._granted / max(self._seconds, 0.001))
+            self._granted, self._seconds = 0, 0.0
 
     def _bear(self, noise: _Noise, throttled: bool) -> None:
         """Put up with refusals as long as they do not grow and do not end."""
         noise.add(throttled)
-        if noise.share > noise.most:
-            self._forget()
-            self._open(self._speed() * BLIND_CUT)
+        speed = self._speed()
+        if noise.share > noise.usual + NOISE_SLACK:
+            self._open(speed * BLIND_CUT)
         elif noise.requests > NOISE_REQUESTS or noise.calm > CYCLE:
-            self._forget()
-            self._open(self._speed(), self._speed() / CUT)
+            self._open(speed, speed / CUT)
+        else:
+            return
+        self._noise = self._before = None
+        self._judged.clear()
+        self._granted, self._seconds, self._proven = 0, 0.0, 0.0
 
     def _grow(self, in_flight: int) -> None:
         """Ask a little more often after each request that came through, if that is what held."""
@@ -325,11 +338,12 @@ class _Rate:
 
     def _open(self, rate: float, known: float | None = None) -> None:
         """Begin a cycle at a rate; `known` is what it grows to within CYCLE requests."""
+        self._before = None if self.allowed is None else self._cycle
+        self._cycle = _Cycle(self._count, self._clock())
         self._confirmed = 0
         self._growth = known and known - rate
         self._set(max(SLOWEST_RATE, rate))
         self._bucket.empty()
-        self._first = self._count
         self._look(rate)
 
     def _look(self, rate: float) -> None:
@@ -347,21 +361,27 @@ class _Rate:
         speed = max(1, len(self._starts) - 1) / max(elapsed, 0.001)
         return speed if self.allowed is None else min(speed, self.allowed)
 
-    def _forget(self) -> None:
-        self._noise = None
-        self._cycles.clear()
-        self._granted, self._elapsed, self._proven = 0, 0.0, 0.0
-
 
 @dataclass
+class _Cycle:
+    """What started between two cuts."""
+
+    first: int
+    """The number of its first request."""
+    opened: float
+    refused: int = 0
+    starts: int = 0
+    seconds: float = 0.0
+
+
 class _Noise:
     """Refusals that no quota explains."""
 
-    most: float
-    share: float
-    requests: int = 0
-    calm: int = 0
-    """Requests in a row that came through."""
+    def __init__(self, usual: float) -> None:
+        self.usual = self.share = usual
+        self.requests = 0
+        self.calm = 0
+        """Requests in a row that came through."""
 
     def add(self, throttled: bool) -> None:
         self.requests += 1
