@@ -55,7 +55,7 @@ class RunFolder:
         """Return one object as a file that can be read and searched, on disk if it is large."""
         bucket, key = split_uri(self.at(name))
         file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - the caller's
-        self.s3.download_fileobj(bucket, key, file)
+        self.s3.download_fileobj(bucket, key, file, Config=_one_piece_at_a_time())
         file.seek(0)
         return file
 
@@ -67,7 +67,8 @@ class RunFolder:
         """Store a file as one object, in pieces if it is large, and return its URI."""
         bucket, key = split_uri(self.at(name))
         file.seek(0)
-        self.s3.upload_fileobj(file, bucket, key, ExtraArgs={"ContentType": content_type})
+        extra = {"ContentType": content_type}
+        self.s3.upload_fileobj(file, bucket, key, extra, Config=_one_piece_at_a_time())
         return self.at(name)
 
     def folders(self) -> list[str]:
@@ -108,6 +109,13 @@ class RunFolder:
         """Yield the records of all parts below `prefix`."""
         for name in self.names(f"{prefix}/part-"):
             yield from self.read_records(name, record_type)
+
+
+def _one_piece_at_a_time() -> Any:
+    """Return how to transfer large files: boto3's threads would hold ten pieces of 8 MB each."""
+    from boto3.s3.transfer import TransferConfig
+
+    return TransferConfig(use_threads=False)
 
 
 def read_uri(s3: BaseClient, uri: str) -> bytes:

@@ -728,21 +728,20 @@ def test_a_comparison_that_is_about_to_be_made_anew_is_taken_back(aws: Sandbox, 
 def test_memory_does_not_grow_with_the_prompts(aws: Sandbox, tmp_path: Path) -> None:
     def peak(count: int) -> int:
         source = write_rows(tmp_path / "p.jsonl", prompts(count))
-        text = "Answer {n} of {name} " + "x" * 2000
+        text = "Answer {n} of {name} " + "x" * 20_000
         conf = config(
             source,
             baseline=responses(tmp_path, "old", count, text),
             candidates=[responses(tmp_path, "new", count, text)],
-            generation={"shard_size": 100},
+            generation={"shard_size": 20},
         )
-        run, shards = loaded(aws, conf)
+        run, done = generated(aws, conf)
         tracemalloc.start()
-        done = run_work.generate(run, shards)
-        steps.write_judge_input(run, "new", done)
+        job = steps.write_judge_input(run, "new", done)
         memory = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert len(judged(run, "new")) == count
+        assert job["pairs"] == count
         return memory
 
-    peak(100)  # what is imported and cached stays
-    assert peak(4000) < peak(400) + 8 * 2**20
+    peak(20)  # what is imported and cached stays
+    assert peak(1000) < peak(100) + 24 * 2**20  # two files and a piece of 8 MB in memory, of 80
