@@ -102,7 +102,9 @@ def cluster_t_interval(
     centre, half = _with_two_added(known, weight)
     half *= float(t.ppf((1 + confidence_level) / 2, units - 1))
     method = f"cluster t on {units} {unit}, {added} added" + _rough(units)
-    return Interval(mean, max(0.0, centre - half), min(1.0, centre + half), error, units, method)
+    # Below a level of 68 % the two that were added could push the mean out of its own interval.
+    low, high = min(mean, centre - half), max(mean, centre + half)
+    return Interval(mean, max(0.0, low), min(1.0, high), error, units, method)
 
 
 Totals = Sequence[tuple[float, float]]

@@ -199,6 +199,16 @@ class TestIntervals:
             low, _ = proportion_confint(count, count, 0.05, method="beta")
             assert abs(rate.low - low) < 0.06 * (1 - low) + 0.02 and rate.high == 1.0
 
+    @pytest.mark.parametrize("level", [0.51, 0.6, 0.8, 0.999])
+    @pytest.mark.parametrize("verdict", [WIN, LOSS])
+    def test_the_estimate_lies_within_its_interval_at_every_level(self, verdict, level):
+        for verdicts in ([verdict] * 20, [verdict] * 19 + [TIE]):
+            for details in (verdicts, None):
+                rate = compare(
+                    make_pairs(20), details, metrics=totals(verdicts), confidence_level=level
+                ).win_rate
+                assert rate.low <= rate.estimate <= rate.high
+
     def test_one_group_has_no_interval(self):
         result = compare(make_pairs(20, group=lambda i: "notre dame"), [WIN] * 20)
         assert (result.win_rate.low, result.win_rate.high) == (None, None)
