@@ -10,8 +10,9 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from include.gate import GateRule
 from include.records import Comparison
 from include.winrate import level, percent
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
     Shares = ndarray[Any, Any]
-
-GateRule = Literal["none", "superiority", "non_inferiority"]
 
 EFFECTS = (0.52, 0.55, 0.6, 0.65, 0.7, 0.75)
 """Win rates that a table of plans shows."""
