@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from recording_server import JSON, Answer, Request, recording_server
-from sandbox_server import Sandbox, running_sandbox
+from sandbox_server import SESSION, Sandbox, running_sandbox
 
 from include import generate as generating
 from include import providers
-from include.config import BedrockModel, Parameters
+from include.config import BedrockModel, Parameters, SageMakerModel
 from include.errors import GenerationError
 from include.generate import HOPELESS, TRIES, Connect, Progress, ask_once, generate, tally
 from include.ledger import Ledger, read
@@ -71,6 +70,11 @@ def book(folder: RunFolder, count: int, start: int = 0) -> Ledger:
 def claude(client: Any, most: int = 50) -> Connect:
     dialect = providers.bedrock(CLAUDE, Parameters(max_tokens=50))
     return partial(providers.connected, client, dialect, max_connections=most, timeout=60)
+
+
+def client_at(service: str, url: str) -> Any:
+    once = Config(retries={"total_max_attempts": 1})
+    return SESSION.client(service, endpoint_url=url, config=once)
 
 
 def ask_all(
@@ -459,6 +463,39 @@ def test_one_prompt_is_asked_patiently_and_kept_nowhere() -> None:
     assert (row.outcome, row.attempts, row.model) == ("ok", 2, "claude")
 
 
+# what is no answer of AWS's
+
+
+@pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "tries"),
+    [
+        (200, b"\xff\xfe\x00", "UnknownAnswer", TRIES["once"]),
+        (200, b"<html>a login page</html>", "UnknownAnswer", TRIES["once"]),
+        (200, b"[1]", "UnknownAnswer", TRIES["once"]),
+        (502, b"<html>Bad Gateway</html>", "HTTP 502", TRIES["again"]),
+        (503, b"\xff\xfe\x00", "HTTP 503", TRIES["overloaded"]),
+        (403, b"<html>Forbidden</html>", "HTTP 403", TRIES["never"]),
+    ],
+)
+@pytest.mark.parametrize("service", ["bedrock-runtime", "sagemaker-runtime"])
+def test_whatever_a_proxy_says_is_a_row(
+    folder: RunFolder, service: str, status: int, body: bytes, kind: str, tries: int
+) -> None:
+    endpoint = SageMakerModel(name="claude", provider="sagemaker", endpoint_name="e")
+    dialect = (
+        providers.bedrock(CLAUDE, Parameters())
+        if service == "bedrock-runtime"
+        else providers.sagemaker(endpoint, "e", Parameters())
+    )
+    with recording_server(lambda _: (status, {"Content-Type": "text/html"}, body)) as server:
+        client = client_at(service, server.url)
+        connect = partial(providers.connected, client, dialect, max_connections=1, timeout=9)
+        (row,) = ask_all(book(folder, 1), connect)
+    assert (row.outcome, row.error_type, row.attempts) == ("error", kind, tries)
+    assert len(server.requests) == tries
+
+
 # how many at once
 
 
@@ -479,16 +516,12 @@ def slow_bedrock() -> Iterator[Any]:
         yield recording
 
 
-def bedrock_at(url: str) -> Any:
-    session = boto3.session.Session("test", "test", region_name="us-east-1")
-    once = Config(retries={"total_max_attempts": 1})
-    return session.client("bedrock-runtime", endpoint_url=url, config=once)
-
-
 def test_never_more_requests_are_in_flight_than_allowed(
     folder: RunFolder, slow_bedrock: Any
 ) -> None:
-    rows = ask_all(book(folder, 60), claude(bedrock_at(slow_bedrock.url)), Pace(2, 6))
+    rows = ask_all(
+        book(folder, 60), claude(client_at("bedrock-runtime", slow_bedrock.url)), Pace(2, 6)
+    )
     assert all(row.usable for row in rows)
     assert slow_bedrock.most_in_flight == 6
     assert len(slow_bedrock.requests) == 60
