@@ -127,7 +127,8 @@ class Pace:
             tokens: Its input and its max_tokens.
 
         Returns:
-            Seconds, 0 for now; None if one of those in flight has to end first.
+            Seconds, 0 for now; None if one of those in flight has to end first. Ask again whenever
+            one ends, for it may give tokens back.
         """
         if self.in_flight >= self.limit:
             self._was_full = True
@@ -136,10 +137,7 @@ class Pace:
         if self._requests:
             wait = max(wait, self._requests.delay(1, self.share))
         if self._tokens:
-            filling = self._tokens.delay(tokens, self.share)
-            if filling and self.in_flight and self._tokens.per_second * filling > tokens:
-                return None  # what is reserved for others may come back sooner
-            wait = max(wait, filling)
+            wait = max(wait, self._tokens.delay(tokens, self.share))
         return wait
 
     def start(self, tokens: float = 0.0) -> Ticket:
