@@ -418,18 +418,17 @@ class BatchOperator(BedrockBatchInferenceOperator):
         return asking.note_batch(run, job, arn=arn) if arn else self._start(run, model, job)
 
     def _start(self, run: Run, model: Any, job: BatchJob) -> BatchJob:
-        """Start a job; the token makes a second start of the same job the first one."""
+        """Start a job; its token makes a second start of the same job the first one."""
         name = job["name"]
-        arn = self._listed(name)
-        if arn is None:
-            self.log.info("Starting batch job %s for %d prompts", name, job["records"])
-            try:
-                request = asking.batch_request(run, model, job)
-                arn = str(self._call("create_model_invocation_job", **request)["jobArn"])
-            except self.hook.conn.exceptions.ConflictException as error:
-                arn = self._listed(name)
-                if arn is None:
-                    raise GenerationError(f"batch job {name} cannot be found: {error}") from None
+        self.log.info("Starting batch job %s for %d prompts", name, job["records"])
+        request = asking.batch_request(run, model, job)
+        arn: str | None
+        try:
+            arn = str(self._call("create_model_invocation_job", **request)["jobArn"])
+        except self.hook.conn.exceptions.ConflictException as error:
+            arn = self._listed(name)
+            if arn is None:
+                raise GenerationError(f"batch job {name} cannot be found: {error}") from None
         return asking.note_batch(run, job, arn=arn)
 
     def _wait(self, context: Any, job: BatchJob) -> None:

@@ -21,6 +21,7 @@ from run_work import (
     config,
     forget,
     new_record,
+    new_run,
     order,
     prompts,
     stored,
@@ -163,7 +164,6 @@ def test_every_way_to_answer_badly_is_a_typed_row() -> None:
         {"modelOutput": None},
         {"modelOutput": {"output": {}}},
         {"modelOutput": {"output": {"message": {"content": "text"}}}},
-        {"modelOutput": {"output": {"message": {"content": [{"text": None}]}}}},
         {"modelOutput": {**said("x"), "stopReason": ["a list"]}},
         {"modelOutput": {**said("x"), "usage": "none"}},
         {"modelOutput": [said("x")]},
@@ -375,18 +375,37 @@ def test_a_worker_that_dies_while_it_takes_answers_costs_no_second_job(
     assert len(work.jobs()) == 1
 
 
-def test_a_response_that_was_lost_on_its_way_costs_no_second_job(
+def lose_the_answer(work: Batched) -> None:
+    """Let Bedrock start a job, but not be heard; with status 500, boto3 would ask some more."""
+    fault = {"operation": "CreateModelInvocationJob", "carried_out": True}
+    order(work.sandbox, **fault, code="InternalServerException", status=400)
+    with pytest.raises(ClientError, match="InternalServerException"):
+        work.execute()
+    forget(work.sandbox)
+
+
+def test_an_answer_that_was_lost_on_its_way_costs_no_second_job(
     slow: Sandbox, tmp_path: Path
 ) -> None:
     work = Batched(slow, tmp_path)
-    fault = {"operation": "CreateModelInvocationJob", "carried_out": True, "times": None}
-    order(slow, **fault, code="InternalServerException", status=500)
-    with pytest.raises(ClientError, match="InternalServerException"):
-        work.execute()
-    forget(slow)
+    lose_the_answer(work)
     work.deferred(**RETRY)
     assert len(work.jobs()) == 1
     assert not asked(slow, "CreateModelInvocationJob")
+
+
+def test_what_another_run_has_learned_meanwhile_costs_no_second_job(
+    slow: Sandbox, tmp_path: Path
+) -> None:
+    rules = {"evaluation": f"e{time.time_ns()}", "generation": {"reuse": "baseline"}}
+    work = Batched(slow, tmp_path, count=8, **rules)
+    lose_the_answer(work)
+    directly = {**rules, "baseline": NOVA}
+    other = new_run(slow, config(work.conf["dataset"]["source"], **directly))
+    (shard, _) = steps.load_prompts(other)
+    steps.generate(other, steps.reserve(other, []), {**shard, "stop": 4})
+    work.deferred(**RETRY)
+    assert [each["jobName"][-2:] for each in work.jobs()] == ["-1"]
 
 
 def test_a_worker_that_dies_before_it_has_noted_the_job_costs_no_second_one(
@@ -533,16 +552,32 @@ def test_a_role_that_bedrock_refuses_fails_at_once_and_another_role_is_the_remed
     assert work.complete(work.deferred())["responses"] == 4
 
 
-@pytest.mark.parametrize("operation", ["ListModelInvocationJobs", "CreateModelInvocationJob"])
-def test_a_permission_that_lacks_is_named_and_not_tried_again(
-    aws: Sandbox, tmp_path: Path, operation: str
+def denied(operation: str) -> dict[str, Any]:
+    message = f"User: me is not authorized to perform: bedrock:{operation}"
+    code = "AccessDeniedException"
+    return {"operation": operation, "code": code, "status": 403, "message": message}
+
+
+def test_who_may_not_start_jobs_is_told_so_and_not_tried_again(
+    aws: Sandbox, tmp_path: Path
 ) -> None:
     work = Batched(aws, tmp_path)
-    message = f"User: me is not authorized to perform: bedrock:{operation}"
-    order(aws, operation=operation, code="AccessDeniedException", status=403, message=message)
-    with pytest.raises(AirflowFailException, match=f"bedrock:{operation}.*\n.*docs/aws.md"):
+    order(aws, **denied("CreateModelInvocationJob"))
+    with pytest.raises(AirflowFailException, match=r"bedrock:CreateModel.*\n.*docs/aws\.md"):
         work.execute()
     assert not work.jobs()
+
+
+def test_who_may_not_look_for_a_job_that_may_be_there_is_told_so(
+    slow: Sandbox, tmp_path: Path
+) -> None:
+    work = Batched(slow, tmp_path)
+    lose_the_answer(work)
+    order(slow, **denied("ListModelInvocationJobs"))
+    with pytest.raises(AirflowFailException, match=r"bedrock:ListModel.*\n.*docs/aws\.md"):
+        work.execute(**RETRY)
+    work.deferred(number=2, max_tries=3)
+    assert len(work.jobs()) == 1
 
 
 def test_a_stopped_job_is_paid_for_so_its_answers_are_taken(
