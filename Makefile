@@ -10,7 +10,7 @@ CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 
-.PHONY: help install run up down status logs reset test test-slow lint format lock docs render plan doctor acceptance bench-generation
+.PHONY: help install run up down status logs reset test test-slow lint format lock docs render plan doctor acceptance bench-generation bench-statistics
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -46,6 +46,9 @@ test-slow: install ## Run the tests that need a browser, a server or another Pyt
 
 bench-generation: install ## Measure asking models beside seven other ways: ARGS="--only bucket"
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.generation $(ARGS)
+
+bench-statistics: install ## Measure counting 10,000 judgments, beside inspect_ai
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.verdict $(ARGS)
 
 lint: install ## Check style, types and generated files
 	$(BIN)/ruff check

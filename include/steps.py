@@ -376,6 +376,7 @@ def summarize(run: Run, job: JudgeJob) -> str:
         pairs=pairs,
         output=output,
         confidence_level=run.config.confidence_level,
+        candidates=len(run.config.candidates),
         min_consistency=run.config.judge.min_consistency,
         max_error_rate=run.config.judge.max_error_rate,
     )
