@@ -130,6 +130,43 @@ def test_the_rubric_judge_says_on_what_the_candidate_lost(copy: Copy, nothing_le
     assert criteria[0]["name"] in (outcome.out / "report.html").read_text()
 
 
+def test_conversations_go_to_a_batch_job_and_meet_responses_that_exist(
+    copy: Copy, nothing_left: None
+) -> None:
+    source, known = copy.folder / "talks.jsonl", copy.folder / "known.jsonl"
+    talks = [
+        [
+            {"role": "user", "content": f"What is {n}?"},
+            {"role": "assistant", "content": "A number."},
+            {"role": "user", "content": "Which one?"},
+        ]
+        for n in range(12)
+    ]
+    rows = [{"id": f"t{n}", "talk": talk} for n, talk in enumerate(talks)]
+    source.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    answers = [{"id": f"t{n}", "response": f"The number {n}, of course."} for n in range(12)]
+    known.write_text("".join(f"{json.dumps(row)}\n" for row in answers))
+    batched = {**bedrock("us.amazon.nova-micro-v1:0"), "name": "nova", "batch": True}
+    outcome = copy.run(
+        {
+            "evaluation": "batch",
+            "dataset": {"source": str(source), "id_field": "id", "messages_field": "talk"},
+            "baseline": {"name": "known", "provider": "responses", "source": str(known)},
+            "candidates": [batched],
+        },
+        sandbox_quotas="Minimum number of records per batch inference job for Nova Micro V1=3",
+    )
+    assert outcome.code == 0, outcome.output
+    assert outcome.comparison["counts"]["pairs"] == 12
+    models = outcome.summary["models"]
+    assert [(model["name"], model["responses"]["ok"]) for model in models] == [
+        ("known", 12),
+        ("nova", 12),
+    ]
+    (job,) = copy.client("bedrock").list_model_invocation_jobs()["invocationJobSummaries"]
+    assert (job["status"], job["totalRecordCount"]) == ("Completed", 12)
+
+
 def test_what_would_stop_a_run_is_said_with_its_fix_before_anything_is_deployed(
     copy: Copy, nothing_left: None
 ) -> None:
