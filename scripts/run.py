@@ -22,23 +22,33 @@ from scripts import local
 DAG = "nova_llm_judge"
 ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 CANCEL_SECONDS = 900
+PATHS = ("source", "system_prompt_file", "recipe")
+"""Keys of data sets, models and judges that may hold a path."""
 
 
 def load(config: Path | None, environment: str | None, cwd: Path) -> dict[str, Any]:
-    """Read the conf to send; a data set's path is meant from where the command was given."""
+    """Read the conf to send; the paths in it are meant from where the command was given."""
     conf = read_config(cwd / config) if config else example()
     if conf is None:
         raise ConfigError("the example evaluation is gone: say which one with CONFIG=")
     conf.pop("schedule", None)
-    dataset = conf.get("dataset")
-    if isinstance(dataset, dict) and (cwd / str(dataset.get("source"))).is_file():
-        conf["dataset"] = {**dataset, "source": str((cwd / dataset["source"]).resolve())}
-    options = conf.get("judge")
-    if isinstance(options, dict) and (cwd / str(options.get("recipe"))).is_file():
-        conf["judge"] = {**options, "recipe": str((cwd / options["recipe"]).resolve())}
+    for key in ("dataset", "judge", "baseline"):
+        if key in conf:
+            conf[key] = _whole_paths(conf[key], cwd)
+    if isinstance(conf.get("candidates"), list):
+        conf["candidates"] = [_whole_paths(each, cwd) for each in conf["candidates"]]
     if environment:
         conf["environment"] = environment
     return conf
+
+
+def _whole_paths(part: Any, cwd: Path) -> Any:
+    """Write out the paths of files that are there: Airflow works in another folder."""
+    if not isinstance(part, dict):
+        return part
+    given = {key: part[key] for key in PATHS if isinstance(part.get(key), str)}
+    there = {key: (cwd / path).resolve() for key, path in given.items() if (cwd / path).is_file()}
+    return {**part, **{key: str(path) for key, path in there.items()}}
 
 
 def check_account(config: RunConfig) -> None:

@@ -221,8 +221,9 @@ def test_the_digest_depends_on_content_alone() -> None:
     assert one.digest() == same.digest() != other.digest()
 
 
-def test_a_resolved_config_reads_back_as_itself() -> None:
-    config = resolve_config(conf(), environ={})
+@pytest.mark.parametrize("changes", [{}, {"dataset": {"source": "t", "messages_field": "talk"}}])
+def test_a_resolved_config_reads_back_as_itself(changes: dict[str, Any]) -> None:
+    config = resolve_config(conf(**changes), environ={})
     stored = json.loads(json.dumps(config.model_dump(mode="json", by_alias=True)))
     assert type(config).model_validate(stored) == config
 
@@ -230,6 +231,17 @@ def test_a_resolved_config_reads_back_as_itself() -> None:
 @pytest.mark.parametrize("file", evaluation_files(), ids=lambda file: file.stem)
 def test_every_evaluation_in_the_folder_resolves(file: Path) -> None:
     assert resolve_config(load_evaluation(file), environ={}).models
+
+
+EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_every_example_resolves_and_its_files_are_there(file: Path) -> None:
+    config = resolve_config({**read_config(file), "environment": "sandbox"}, environ={})
+    sources = [config.dataset.source, *(getattr(each, "source", "") for each in config.models)]
+    for source in sources:
+        assert not source.endswith(".jsonl") or (file.parent.parent / source).is_file()
 
 
 def test_the_notebooks_example_is_whole() -> None:
