@@ -94,6 +94,7 @@ def test_alpaca_eval_is_counted_as_published(copy: Copy, nothing_left: None) -> 
     rows, low, high = _win_rate(outcome.summary["comparisons"][0])
 
     config["candidates"] = [bedrock("claude-2.1")]
+    config["confidence_level"] = 0.975  # what each of two candidates has of 0.95
     without = copy.run(config, sandbox_recordings=str(ALPACA_EVAL), sandbox_judge="details=0")
     assert without.code == 0, without.output
     assert without.comparison["evidence"] == "aggregate"
