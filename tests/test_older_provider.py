@@ -29,12 +29,15 @@ pytestmark = [
     pytest.mark.skipif(not PYTHON, reason="there is no Python 3.12"),
 ]
 
+TESTS = ("tests/test_operators.py", "tests/test_batch.py")
+
 ASKED = (
     "apache-airflow==3.3.1",
     "apache-airflow-providers-amazon[aiobotocore]==9.34.0",
     "pydantic",
     "pyyaml",
     "pytest<9",
+    "hypothesis",
     "requests",
 )
 
@@ -46,7 +49,7 @@ def test_the_operators_keep_their_promises_there(tmp_path: Path) -> None:
     install = [uv, "pip", "install", "--quiet", "--python", python]
     subprocess.run([*install, "--constraint", str(CONSTRAINTS), *ASKED], check=True)
     done = subprocess.run(
-        [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_operators.py"],
+        [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS],
         cwd=ROOT,
         env={**os.environ, "PYTHON_OF_THE_SANDBOX": sys.executable},
         capture_output=True,
