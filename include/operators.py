@@ -441,7 +441,6 @@ class BatchOperator(BedrockBatchInferenceOperator):
                 waiter_delay=poll,
                 waiter_max_attempts=max(1, BATCH_SECONDS // poll),
                 aws_conn_id=self.aws_conn_id,
-                botocore_config=self.botocore_config,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=BATCH_SECONDS + 3600),
