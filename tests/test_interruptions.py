@@ -277,6 +277,8 @@ def essence(summary: dict[str, Any]) -> dict[str, Any]:
     """A summary without what differs between any two runs."""
     kept = {key: value for key, value in summary.items() if key not in VOLATILE}
     kept["provenance"] = {k: v for k, v in kept["provenance"].items() if k != "judge_jobs"}
+    timing = ("latency_ms", "retries")
+    kept["models"] = [{k: m[k] for k in m if k not in timing} for m in kept["models"]]
     return kept
 
 
