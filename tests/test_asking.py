@@ -325,13 +325,24 @@ def test_a_refusal_of_another_kind_recommends_nothing(aws: Sandbox, rows: Path) 
     assert "null" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ({"code": "ThrottlingException", "status": 429, "times": None}, "ThrottlingException"),
+        ({"latency_ms": 5000}, "OutOfTime: no answer within 1 s"),
+    ],
+)
 def test_a_model_that_does_not_answer_now_is_worth_a_retry(
-    aws: Sandbox, rows: Path, monkeypatch: pytest.MonkeyPatch
+    aws: Sandbox,
+    rows: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: dict[str, Any],
+    said: str,
 ) -> None:
-    monkeypatch.setattr(generating, "ONCE_SECONDS", 0.5)
+    monkeypatch.setattr(generating, "ONCE_SECONDS", 1)
     run, shards = loaded(aws, config(str(rows)))
-    order(aws, operation="Converse", code="ThrottlingException", status=429, times=None)
-    with pytest.raises(GenerationError, match=r"nova: .* does not answer: (ThrottlingException|OutOfTime)"):
+    order(aws, operation="Converse", **fault)
+    with pytest.raises(GenerationError, match=f"nova: .* does not answer: {said}"):
         steps.plan(run, shards)
 
 
