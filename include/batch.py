@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from include.config import BedrockModel, Environment
-from include.providers import Dialect, read_converse
+from include.providers import LONGEST_MESSAGE, Dialect, read_converse
 from include.records import Prompt, Response
 
 
@@ -137,19 +137,10 @@ class Output:
             return _failed(prompt, model, code, str(said.get("errorMessage", "")))
         try:
             answer = read_converse(line["modelOutput"])
-            outcome = answer.outcome
+            return answer.response(prompt, model)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as problem:
             message = f"the answer has a shape that is not known: {problem!r}"
             return _failed(prompt, model, "UnknownAnswer", message)
-        return Response(
-            prompt_id=prompt.prompt_id,
-            model=model,
-            outcome=outcome,
-            text=answer.text if outcome in ("ok", "truncated") else None,
-            input_tokens=answer.input_tokens,
-            output_tokens=answer.output_tokens,
-            stop_reason=answer.stop_reason,
-        )
 
 
 def _place(record_id: Any) -> int | None:
@@ -175,5 +166,5 @@ def _failed(prompt: Prompt, model: str, kind: str, message: str) -> Response:
         outcome="error",
         text=None,
         error_type=kind,
-        error_message=message[:2000],
+        error_message=message[:LONGEST_MESSAGE],
     )

@@ -311,18 +311,12 @@ class _Asking:
             ticket, input_tokens=answer.input_tokens, output_tokens=answer.output_tokens
         )
         self._failed_in_a_row, self._answered_at = 0, time.monotonic()
-        outcome = answer.outcome
         self._take(
-            Response(
-                prompt_id=request.prompt.prompt_id,
-                model=self._model,
-                outcome=outcome,
-                text=answer.text if outcome in ("ok", "truncated") else None,
+            answer.response(
+                request.prompt,
+                self._model,
                 attempts=request.attempts + 1,
                 latency_ms=round((time.monotonic() - started) * 1000, 1),
-                input_tokens=answer.input_tokens,
-                output_tokens=answer.output_tokens,
-                stop_reason=answer.stop_reason,
             )
         )
 

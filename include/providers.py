@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from include.async_client import AsyncClient
 from include.config import BedrockModel, Parameters, SageMakerModel
-from include.records import Outcome, Prompt
+from include.records import Outcome, Prompt, Response
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -74,6 +74,26 @@ class Answer:
         if not self.text.strip():
             return "empty"
         return "truncated" if self.stop_reason in STOPPED_EARLY else "ok"
+
+    def response(self, prompt: Prompt, model: str, **more: Any) -> Response:
+        """Return it as the response to a prompt; the text is kept only if it can be used.
+
+        Args:
+            prompt: What was asked.
+            model: The model's name in the evaluation.
+            more: Other fields of the response, e.g. its latency.
+        """
+        outcome = self.outcome
+        return Response(
+            prompt_id=prompt.prompt_id,
+            model=model,
+            outcome=outcome,
+            text=self.text if outcome in ("ok", "truncated") else None,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            stop_reason=self.stop_reason,
+            **more,
+        )
 
 
 class AskError(Exception):

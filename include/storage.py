@@ -105,11 +105,6 @@ class RunFolder:
         body = to_lines(map(dataclasses.asdict, records))
         return self.write(f"{prefix}/part-{hashlib.sha256(body).hexdigest()[:24]}.jsonl", body)
 
-    def read_parts(self, prefix: str, record_type: type[Record]) -> Iterator[Record]:
-        """Yield the records of all parts below `prefix`."""
-        for name in self.names(f"{prefix}/part-"):
-            yield from self.read_records(name, record_type)
-
 
 def _one_piece_at_a_time() -> Any:
     """Return how to transfer large files: boto3's threads would hold ten pieces of 8 MB each."""
