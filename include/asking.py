@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from logging import getLogger
@@ -118,9 +119,8 @@ def take_existing(run: Run, model: ResponsesModel, shard: Shard) -> Generated:
     settings = ledger.write_settings(run.folder, model.name, _settings(run, model, None))
     counted = Tally()
     with open_responses(model, run.config.dataset, run.folder.s3) as there:
-        for start, prompts in run.blocks(shard["start"], shard["stop"]):
-            book = ledger.Ledger(run.folder, model.name, start, prompts, settings)
-            for response in there.answer(prompts):
+        for book in _books(run, model, settings, shard["start"], shard["stop"]):
+            for response in there.answer(book.prompts):
                 book.add(response)
                 counted.add(response)
             book.flush()
@@ -154,7 +154,7 @@ def _ask(
     settings = ledger.write_settings(run.folder, model.name, _settings(run, model, deployment))
     prompts = list(run.prompts(shard["start"], shard["stop"]))
     book = ledger.Ledger(run.folder, model.name, shard["start"], prompts, settings)
-    _reuse(run, model, book)
+    _reuse(run, model, book, _earlier_runs(run, model))
     return generate.generate(
         book,
         _connect(run, _dialect(model, deployment), model.limits.max_concurrency),
@@ -164,14 +164,31 @@ def _ask(
     )
 
 
-def _reuse(run: Run, model: Model, book: ledger.Ledger) -> None:
-    """Take what earlier runs of this evaluation have, if the config asks for it."""
-    rules = run.config.generation
-    if rules.reuse != "baseline" or model != run.config.baseline:
-        return
+def _books(
+    run: Run, model: Model, settings: str, start: int = 0, stop: int | None = None
+) -> Iterator[ledger.Ledger]:
+    """Open the ledgers of a model's blocks one after the other; its parts are listed once."""
+    parts = ledger.Parts(run.folder, model.name)
+    for first, prompts in run.blocks(start, stop):
+        yield ledger.Ledger(run.folder, model.name, first, prompts, settings, parts=parts)
+
+
+def _oldest(run: Run) -> datetime:
+    return datetime.now(UTC) - timedelta(days=run.config.generation.reuse_max_age_days)
+
+
+def _earlier_runs(run: Run, model: Model) -> list[ledger.Parts]:
+    """Find the earlier runs of this evaluation to take from, if the config asks for it."""
+    if run.config.generation.reuse != "baseline" or model != run.config.baseline:
+        return []
     home = f"{run.config.environment.output_s3_uri}/{run.config.evaluation}"
-    found = book.reuse(home, timedelta(days=rules.reuse_max_age_days))
-    log.info("%s: %d responses of earlier runs are used again", model.name, found)
+    return ledger.earlier_runs(run.folder, model.name, home, _oldest(run))
+
+
+def _reuse(run: Run, model: Model, book: ledger.Ledger, earlier: Sequence[ledger.Parts]) -> None:
+    if earlier:
+        found = book.reuse(earlier, _oldest(run))
+        log.info("%s: %d responses of earlier runs are used again", model.name, found)
 
 
 def open_batch(run: Run, model: BedrockModel) -> BatchJob | None:
@@ -204,11 +221,11 @@ def next_batch(run: Run, model: BedrockModel) -> BatchJob | None:
     number = len(_batch_jobs(run, model)) + 1
     dialect, records, sha256 = _dialect(model, {"model": model.name}), 0, hashlib.sha256()
     with SpooledTemporaryFile(storage.IN_MEMORY) as file:
-        for start, prompts in run.blocks():
-            book = ledger.Ledger(run.folder, model.name, start, prompts, settings)
-            _reuse(run, model, book)
+        earlier = _earlier_runs(run, model)
+        for book in _books(run, model, settings):
+            _reuse(run, model, book, earlier)
             missing = {prompt.prompt_id for prompt in book.missing()}
-            for place, prompt in enumerate(prompts, start):
+            for place, prompt in enumerate(book.prompts, book.start):
                 if prompt.prompt_id in missing:
                     line = batch.record(place, dialect, prompt)
                     file.write(line)
@@ -288,10 +305,9 @@ def take_batch(run: Run, model: BedrockModel, job: BatchJob, ended: str) -> None
     files = [name for name in run.folder.names(prefix) if name.endswith(".jsonl.out")]
     count = run.index()["count"]
     with batch.Output([run.folder.open(name) for name in files], count, ended) as output:
-        for start, prompts in run.blocks():
-            book = ledger.Ledger(run.folder, model.name, start, prompts, settings)
+        for book in _books(run, model, settings):
             missing = {prompt.prompt_id for prompt in book.missing()}
-            for place, prompt in enumerate(prompts, start):
+            for place, prompt in enumerate(book.prompts, book.start):
                 if prompt.prompt_id in missing:
                     book.add(output.response(place, prompt, model.name))
             book.flush()
@@ -331,8 +347,7 @@ def count_batch(run: Run, model: BedrockModel) -> Generated:
 
     settings = ledger.write_settings(run.folder, model.name, _settings(run, model, None))
     counted, stop = Tally(), 0
-    for start, prompts in run.blocks():
-        book = ledger.Ledger(run.folder, model.name, start, prompts, settings)
+    for book in _books(run, model, settings):
         for response in book.responses():
             counted.add(response)
         stop = book.stop

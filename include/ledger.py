@@ -13,7 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import cached_property
 from logging import getLogger
 from typing import Any
 
@@ -66,29 +67,33 @@ def latest(responses: Iterable[Response]) -> dict[str, Response]:
     return kept
 
 
-def read(
-    folder: RunFolder, model: str, start: int = 0, stop: int | None = None
-) -> Iterator[Response]:
-    """Yield every stored response of one model, failed tries included.
+class Parts:
+    """One model's stored parts in one run, listed once, when they are first read.
 
-    Args:
-        folder: The run folder.
-        model: The model's name.
-        start: First of the prompts that matter, by its place in the data set.
-        stop: One past the last; None for all after it.
+    A part that is written after that is not seen: what goes over many blocks may share this, for
+    the parts that it writes itself hold no later block's prompts.
     """
-    for name in _parts(folder, model, start, stop):
-        yield from folder.read_records(name, Response)
 
+    def __init__(self, folder: RunFolder, model: str) -> None:
+        self.folder, self.model = folder, model
 
-def _parts(folder: RunFolder, model: str, start: int, stop: int | None) -> Iterator[str]:
-    for name in folder.names(f"responses/{model}/"):
-        place = RANGE.search(name)
-        if not place:
-            continue
-        before = stop is None or int(place[1]) < stop
-        if before and int(place[2]) > start:
-            yield name
+    def read(self, start: int = 0, stop: int | None = None) -> Iterator[Response]:
+        """Yield every stored response, failed tries included.
+
+        Args:
+            start: First of the prompts that matter, by its place in the data set.
+            stop: One past the last; None for all after it.
+        """
+        for first, end, name in self._places:
+            if end > start and (stop is None or first < stop):
+                yield from self.folder.read_records(name, Response)
+
+    @cached_property
+    def _places(self) -> list[tuple[int, int, str]]:
+        """Where each part's shard starts and stops, and the part's name, in the names' order."""
+        names = self.folder.names(f"responses/{self.model}/")
+        found = ((RANGE.search(name), name) for name in names)
+        return [(int(place[1]), int(place[2]), name) for place, name in found if place]
 
 
 def write_settings(folder: RunFolder, model: str, settings: dict[str, Any]) -> str:
@@ -104,19 +109,18 @@ def read_settings(folder: RunFolder, model: str) -> str | None:
 
 
 def current(
-    folder: RunFolder, model: str, settings: str, prompts: Sequence[Prompt], start: int
+    parts: Parts, settings: str, prompts: Sequence[Prompt], start: int
 ) -> dict[str, Response]:
     """Return what is known of some prompts under today's settings, one response per prompt.
 
     Args:
-        folder: The run folder.
-        model: The model's name.
+        parts: The model's.
         settings: What `read_settings` returned.
         prompts: Prompts that follow one another in the data set.
         start: The place of the first of them.
     """
     keys = {prompt.prompt_id: key(settings, prompt) for prompt in prompts}
-    stored = read(folder, model, start, start + len(prompts))
+    stored = parts.read(start, start + len(prompts))
     return latest(each for each in stored if keys.get(each.prompt_id) == each.key)
 
 
@@ -130,6 +134,7 @@ class Ledger:
         prompts: The shard.
         settings: Digest of how the model is asked.
         clock: Seconds; any origin.
+        parts: The model's, where several shards are opened one after the other.
     """
 
     def __init__(
@@ -140,12 +145,13 @@ class Ledger:
         prompts: Sequence[Prompt],
         settings: str,
         clock: Callable[[], float] = time.monotonic,
+        parts: Parts | None = None,
     ) -> None:
         self.folder, self.model, self.prompts, self.settings = folder, model, prompts, settings
         self.start, self.stop = start, start + len(prompts)
         self._clock = clock
         self._keys = {prompt.prompt_id: key(settings, prompt) for prompt in prompts}
-        self._known = current(folder, model, settings, prompts, start)
+        self._known = current(parts or Parts(folder, model), settings, prompts, start)
         self._waiting: list[Response] = []
         self._lock = threading.Lock()
         self._oldest = 0.0
@@ -205,40 +211,49 @@ class Ledger:
                 self._waiting[:0] = rows
             raise
 
-    def reuse(self, evaluation_uri: str, max_age: timedelta) -> int:
+    def reuse(self, earlier: Iterable[Parts], oldest: datetime) -> int:
         """Take usable responses of earlier runs for what is missing; return how many were found.
 
         Only those with the same key, so that nothing that shapes a response differs, and only
         where the data set had the prompt in about the same place.
 
         Args:
-            evaluation_uri: Where the runs of this evaluation lie.
-            max_age: How old a response may be.
+            earlier: What `earlier_runs` returned.
+            oldest: When a response may have been made at the earliest.
         """
-        oldest = datetime.now(UTC) - max_age
         found = 0
-        for uri in self._earlier_runs(evaluation_uri, oldest):
+        for parts in earlier:
             missing = {prompt.prompt_id for prompt in self.missing()}
             if not missing:
                 break
-            earlier = read(RunFolder(self.folder.s3, uri), self.model, self.start, self.stop)
-            for each in earlier:
+            for each in parts.read(self.start, self.stop):
                 fits = each.usable and self._keys.get(each.prompt_id) == each.key
                 young = each.created_at and datetime.fromisoformat(each.created_at) >= oldest
                 if fits and young and each.prompt_id in missing:
                     missing.remove(each.prompt_id)
-                    self.add(replace(each, reused_from=each.reused_from or uri))
+                    self.add(replace(each, reused_from=each.reused_from or parts.folder.uri))
                     found += 1
         self.flush()
         return found
 
-    def _earlier_runs(self, evaluation_uri: str, oldest: datetime) -> list[str]:
-        """Return the folders of other runs that asked the model since then, the newest first."""
-        home = RunFolder(self.folder.s3, evaluation_uri)
-        name = f"responses/{self.model}/settings.json"
-        asked: list[tuple[datetime, str]] = []
-        for uri in (f"{evaluation_uri}/{slug}" for slug in home.folders()):
-            written = RunFolder(self.folder.s3, uri).written(name).get(name)
-            if uri != self.folder.uri and written is not None and written >= oldest:
-                asked.append((written, uri))
-        return [uri for _, uri in sorted(asked, reverse=True)[:MOST_RUNS]]
+
+def earlier_runs(
+    folder: RunFolder, model: str, evaluation_uri: str, oldest: datetime
+) -> list[Parts]:
+    """Return the parts of other runs that asked a model since `oldest`, the newest run first.
+
+    Args:
+        folder: The folder of the run that wants to reuse responses.
+        model: The model's name.
+        evaluation_uri: Where the runs of this evaluation lie.
+        oldest: When a run may have begun to ask at the earliest.
+    """
+    name = f"responses/{model}/settings.json"
+    asked: list[tuple[datetime, str]] = []
+    for slug in RunFolder(folder.s3, evaluation_uri).folders():
+        uri = f"{evaluation_uri}/{slug}"
+        written = RunFolder(folder.s3, uri).written(name).get(name)
+        if uri != folder.uri and written is not None and written >= oldest:
+            asked.append((written, uri))
+    newest = sorted(asked, reverse=True)[:MOST_RUNS]
+    return [Parts(RunFolder(folder.s3, uri), model) for _, uri in newest]

@@ -148,14 +148,13 @@ def _models(config: RunConfig, folder: RunFolder, index: dict[str, Any]) -> list
 
 def _responses(folder: RunFolder, index: dict[str, Any], model: str) -> Iterator[Response]:
     """Yield one response per prompt, with the attempts of all its tries; one block at a time."""
-    settings = ledger.read_settings(folder, model)
+    settings, parts = ledger.read_settings(folder, model), ledger.Parts(folder, model)
     for start in index.get("blocks", []):
         prompts = folder.read_records(f"prompts/{start:06d}.jsonl", Prompt)
         keys = {each.prompt_id: settings and ledger.key(settings, each) for each in prompts}
-        stored = ledger.read(folder, model, start, start + len(keys))
         tries = [
             each
-            for each in stored
+            for each in parts.read(start, start + len(keys))
             if each.prompt_id in keys and keys[each.prompt_id] in (None, each.key)
         ]
         attempts: Counter[str] = Counter()

@@ -323,15 +323,16 @@ def _write_pairs(
     from include.pairs import judge_input, make_pairs
 
     settings = [asking.settings_of(run, run.model(model)) for model in models]
+    parts = [ledger.Parts(run.folder, model) for model in models]
     tallies = [Tally(), Tally()]
     sha256, count = hashlib.sha256(), 0
     for start, prompts in run.blocks():
         answers: list[dict[str, Response]] = []
-        for model, digest, counted in zip(models, settings, tallies, strict=True):
-            found = ledger.current(run.folder, model, digest, prompts, start)
+        for stored, digest, counted in zip(parts, settings, tallies, strict=True):
+            found = ledger.current(stored, digest, prompts, start)
             for prompt in prompts:
                 if prompt.prompt_id not in found:
-                    raise _not_asked(model, prompt)
+                    raise _not_asked(stored.model, prompt)
                 counted.add(found[prompt.prompt_id])
             answers.append(found)
         pairs = make_pairs(prompts, *answers)

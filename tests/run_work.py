@@ -1,7 +1,8 @@
 """A run for tests, opened without Airflow: what its first tasks do, and what the sandbox saw."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,6 +13,7 @@ from sandbox_server import Sandbox
 from include import ledger, runs, steps
 from include.records import Response
 from include.runs import Deployment, Generated, Run
+from include.storage import RunFolder
 
 CLAUDE = {"name": "claude", "provider": "bedrock", "model_id": "us.anthropic.claude-sonnet-4-6"}
 NOVA = {"name": "nova", "provider": "bedrock", "model_id": "us.amazon.nova-micro-v1:0"}
@@ -63,7 +65,7 @@ def deployment(run: Run, model: str) -> Deployment:
 
 def stored(run: Run, model: str) -> list[Response]:
     """Return every stored response of a model, the latest of each prompt, in the prompts' order."""
-    known = ledger.latest(ledger.read(run.folder, model))
+    known = ledger.latest(ledger.Parts(run.folder, model).read())
     return [known[each.prompt_id] for each in run.prompts() if each.prompt_id in known]
 
 
@@ -81,3 +83,19 @@ def forget(sandbox: Sandbox) -> None:
 
 def order(sandbox: Sandbox, **fault: Any) -> None:
     assert requests.post(f"{sandbox.url}/sandbox/faults", json=fault, timeout=10).ok
+
+
+@contextmanager
+def listings(folder: RunFolder) -> Iterator[list[str]]:
+    """Note the prefixes that S3 is asked to list."""
+    listed: list[str] = []
+
+    def note(params: dict[str, Any], **_: Any) -> None:
+        listed.append(params["Prefix"])
+
+    events = folder.s3.meta.events
+    events.register("provide-client-params.s3.ListObjectsV2", note)
+    try:
+        yield listed
+    finally:
+        events.unregister("provide-client-params.s3.ListObjectsV2", note)

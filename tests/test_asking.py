@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import run_work
@@ -25,8 +26,8 @@ from run_work import (
 from sandbox_server import Sandbox, running_sandbox
 from sandbox_work import create_endpoint, create_model, name, wait
 
+from include import asking, ledger, steps
 from include import generate as generating
-from include import ledger, steps
 from include.errors import ConfigError, DatasetError, GenerationError
 from include.records import Pair, Response
 from include.runs import Run, Shard
@@ -403,7 +404,7 @@ def test_shards_together_have_every_prompt_once(aws: Sandbox, rows: Path) -> Non
     assert places == [("nova", 0, 4), ("nova", 4, 7), ("claude", 0, 4), ("claude", 4, 7)]
     assert len(asked(aws, "Converse")) == 14
     for model in ("nova", "claude"):
-        written = [each.prompt_id for each in ledger.read(run.folder, model)]
+        written = [each.prompt_id for each in ledger.Parts(run.folder, model).read()]
         assert sorted(written) == [f"p{n}" for n in range(7)]
 
 
@@ -530,6 +531,20 @@ def test_conversations_arrive_as_conversations_at_bedrock_and_at_endpoints(
 # reuse
 
 
+def test_earlier_runs_are_listed_once_for_a_batch_job_however_many_blocks_it_asks_for(
+    aws: Sandbox, rows: Path
+) -> None:
+    conf = config(str(rows), evaluation=f"e{uuid4().hex[:8]}", generation={"reuse": "baseline"})
+    generated(aws, conf)
+    conf = {**conf, "baseline": BATCHED, "generation": {"reuse": "baseline", "shard_size": 1}}
+    run, _ = loaded(aws, conf)
+    with run_work.listings(run.folder) as listed:
+        assert asking.next_batch(run, run.config.baseline) is None
+    assert len(stored(run, "nova")) == 7
+    assert sum(prefix.endswith("responses/nova/") for prefix in listed) == 2
+    assert sum(prefix.endswith("responses/nova/settings.json") for prefix in listed) == 2
+
+
 def reusing(source: str, **changes: Any) -> dict[str, Any]:
     rules = {"reuse": "baseline", "reuse_max_age_days": 7}
     return config(source, evaluation=name("reusing"), generation=rules, **changes)
@@ -638,6 +653,23 @@ def test_a_failure_is_not_reused(aws: Sandbox, rows: Path) -> None:
 
 
 # write_judge_input
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_the_stored_responses_are_listed_once_a_model_however_many_blocks_there_are(
+    aws: Sandbox, rows: Path, tmp_path: Path, size: int
+) -> None:
+    there = responses(tmp_path, "there", 7)
+    rules = {"shard_size": size}
+    run, shards = loaded(aws, config(str(rows), candidates=[there], generation=rules))
+    with run_work.listings(run.folder) as listed:
+        done = run_work.generate(run, [shard for shard in shards if shard["model"] == "there"])
+    assert sum(prefix.endswith("responses/there/") for prefix in listed) == 1
+    done += run_work.generate(run, [shard for shard in shards if shard["model"] == "nova"])
+    with run_work.listings(run.folder) as listed:
+        steps.write_judge_input(run, "there", done)
+    for model in ("nova", "there"):
+        assert sum(prefix.endswith(f"responses/{model}/") for prefix in listed) == 1
 
 
 def test_every_kind_of_pair_is_typed_and_only_those_for_the_judge_are_in_its_input(

@@ -29,7 +29,7 @@ from include import providers
 from include.config import BedrockModel, Parameters, SageMakerModel
 from include.errors import GenerationError
 from include.generate import HOPELESS, TRIES, Connect, Progress, ask_once, generate, tally
-from include.ledger import Ledger, read
+from include.ledger import Ledger, Parts
 from include.pace import Pace
 from include.providers import Again, AskError
 from include.records import Prompt, Response
@@ -130,7 +130,7 @@ def test_there_is_one_response_per_prompt_in_the_prompts_order(
     assert ids(rows) == ids(prompts(130))
     assert all(row.usable and row.text and row.attempts == 1 for row in rows)
     assert all(row.input_tokens and row.output_tokens and row.latency_ms for row in rows)
-    assert Counter(ids(read(folder, "claude"))) == Counter(ids(prompts(130)))
+    assert Counter(ids(Parts(folder, "claude").read())) == Counter(ids(prompts(130)))
 
 
 def test_a_second_call_asks_only_for_failures(folder: RunFolder) -> None:
@@ -312,7 +312,7 @@ def test_a_mistake_of_ours_surfaces_and_what_came_is_kept(folder: RunFolder) -> 
     assert all(row.usable for row in known.responses())
     rest = Model(failing(0))
     ask_all(known, rest.connect)
-    assert rest.sent.total() == 40 - len(set(ids(read(folder, "claude"))) - set(rest.sent))
+    assert rest.sent.total() == 40 - len(set(ids(Parts(folder, "claude").read())) - set(rest.sent))
 
 
 def test_a_way_that_does_not_open_surfaces(folder: RunFolder) -> None:
@@ -388,7 +388,7 @@ def test_a_storage_that_fails_for_a_moment_costs_nothing(
     model = Model(lambda *_: "Hi", takes=0.05)
     rows = ask_all(book(Broken(folder.s3, folder.uri), 250), model.connect)
     assert all(row.usable for row in rows)
-    assert Counter(ids(read(folder, "claude"))) == model.sent == Counter(ids(prompts(250)))
+    assert Counter(ids(Parts(folder, "claude").read())) == model.sent == Counter(ids(prompts(250)))
 
 
 # what a person sees
@@ -591,7 +591,7 @@ def test_a_fifth_throttled_at_random_costs_no_row_and_doubles_none(tmp_path: Pat
         rows = ask_all(book(folder, 400), claude(sandbox.client("bedrock-runtime")), pace)
         assert ids(rows) == ids(prompts(400))
         assert all(row.usable for row in rows)
-        assert Counter(ids(read(folder, "claude"))) == Counter(ids(prompts(400)))
+        assert Counter(ids(Parts(folder, "claude").read())) == Counter(ids(prompts(400)))
         assert sum(row.attempts - 1 for row in rows) == pace.throttled > 40
 
 

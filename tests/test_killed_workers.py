@@ -16,7 +16,7 @@ from killable_worker import MOST, work
 from recording_server import JSON, Answer, Recording, Request, recording_server
 from sandbox_server import ROOT, Sandbox
 
-from include.ledger import PART_ROWS, latest, read
+from include.ledger import PART_ROWS, Parts, latest
 from include.records import Response
 from include.storage import RunFolder
 
@@ -64,7 +64,7 @@ class Shard:
         }
 
     def stored(self) -> dict[str, Response]:
-        return latest(read(self.folder, "claude"))
+        return latest(Parts(self.folder, "claude").read())
 
     def usable(self) -> set[int]:
         return {int(row.prompt_id[1:]) for row in self.stored().values() if row.usable}

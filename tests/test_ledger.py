@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 import requests
 from botocore.exceptions import ClientError
+from run_work import listings
 from sandbox_server import Sandbox
 
 from include import ledger
@@ -94,7 +95,7 @@ def test_the_same_rows_are_stored_once_however_often_they_are_written(folder: Ru
     for _ in range(3):
         filled(book(folder), row(0, created_at=ago(hours=1)))
     assert len(parts(folder)) == 1
-    assert ids(ledger.read(folder, "m")) == ["p0"]
+    assert ids(ledger.Parts(folder, "m").read()) == ["p0"]
 
 
 def test_what_is_read_is_what_was_added(folder: RunFolder) -> None:
@@ -118,7 +119,7 @@ def test_a_part_is_due_when_it_has_enough_rows(folder: RunFolder) -> None:
     assert mine.is_due
     mine.flush()
     assert not mine.is_due
-    assert len(list(ledger.read(folder, "m"))) == PART_ROWS
+    assert len(list(ledger.Parts(folder, "m").read())) == PART_ROWS
 
 
 def test_a_part_is_due_when_its_oldest_row_has_waited_long_enough(folder: RunFolder) -> None:
@@ -225,10 +226,10 @@ def test_responses_outlive_a_change_of_the_shards_borders(folder: RunFolder) -> 
 def test_only_parts_that_hold_prompts_of_the_shard_are_read(folder: RunFolder) -> None:
     filled(book(folder, 0, 100), row(0))
     filled(book(folder, 100, 200), row(100))
-    assert ids(ledger.read(folder, "m", 100, 200)) == ["p100"]
-    assert ids(ledger.read(folder, "m", 0, 100)) == ["p0"]
-    assert sorted(ids(ledger.read(folder, "m", 99, 101))) == ["p0", "p100"]
-    assert sorted(ids(ledger.read(folder, "m"))) == ["p0", "p100"]
+    assert ids(ledger.Parts(folder, "m").read(100, 200)) == ["p100"]
+    assert ids(ledger.Parts(folder, "m").read(0, 100)) == ["p0"]
+    assert sorted(ids(ledger.Parts(folder, "m").read(99, 101))) == ["p0", "p100"]
+    assert sorted(ids(ledger.Parts(folder, "m").read())) == ["p0", "p100"]
 
 
 def test_models_do_not_see_each_others_responses(folder: RunFolder) -> None:
@@ -263,7 +264,7 @@ def test_a_failing_s3_loses_nothing(sandbox: Sandbox, folder: RunFolder) -> None
     assert parts(folder) == []
     mine.add(row(2))
     mine.flush()
-    assert ids(ledger.read(folder, "m")) == ["p0", "p1", "p2"]
+    assert ids(ledger.Parts(folder, "m").read()) == ["p0", "p1", "p2"]
     assert len(parts(folder)) == 1
 
 
@@ -320,9 +321,29 @@ def test_adding_while_another_thread_writes_loses_and_doubles_nothing(folder: Ru
             break
         except OSError:
             failures += 1
-    stored = Counter(ids(ledger.read(folder, "m")))
+    stored = Counter(ids(ledger.Parts(folder, "m").read()))
     assert stored == Counter(ids(PROMPTS))
     assert failures and len(parts(folder)) > 2, "the threads did not get in each other's way"
+
+
+def test_the_parts_are_listed_once_for_any_number_of_blocks(folder: RunFolder) -> None:
+    for start in range(0, 300, 10):
+        filled(book(folder, start, start + 10), row(start))
+    with listings(folder) as listed:
+        shared = ledger.Parts(folder, "m")
+        for start in range(0, 300, 10):
+            again = book(folder, start, start + 10, parts=shared)
+            assert ids(again.responses()) == [f"p{start}"]
+    assert len(listed) == 1
+
+
+def test_responses_of_all_shards_are_found_after_they_were_cut_anew(folder: RunFolder) -> None:
+    for start, stop in ((0, 300), (0, 100), (90, 120), (149, 151)):
+        filled(book(folder, start, stop), row(start), row(stop - 1))
+    shared = ledger.Parts(folder, "m")
+    blocks = [book(folder, start, start + 50, parts=shared) for start in range(0, 300, 50)]
+    found = [ids(block.responses()) for block in blocks]
+    assert found == [["p0"], ["p90", "p99"], ["p119", "p149"], ["p150"], [], ["p299"]]
 
 
 # reuse
@@ -336,13 +357,18 @@ def earlier_run(folder: RunFolder, *rows: Response, **more: Any) -> Ledger:
 DAY = timedelta(days=1)
 
 
+def reuse(mine: Ledger, home: str) -> int:
+    oldest = datetime.now(UTC) - DAY
+    return mine.reuse(ledger.earlier_runs(mine.folder, "m", home, oldest), oldest)
+
+
 def test_usable_responses_of_earlier_runs_are_taken(
     home: str, open_run: Callable[[str], RunFolder]
 ) -> None:
     earlier = open_run("earlier")
     earlier_run(earlier, row(0, created_at=ago(hours=1)), row(1, "error"))
     mine = book(open_run("run"))
-    assert mine.reuse(home, DAY) == 1
+    assert reuse(mine, home) == 1
     assert ids(mine.missing()) == ["p1", "p2"]
     (found,) = book(open_run("run")).responses()
     assert (found.reused_from, found.created_at) == (earlier.uri, ago(hours=1))
@@ -353,7 +379,7 @@ def test_what_is_known_already_is_not_replaced(
 ) -> None:
     earlier_run(open_run("earlier"), row(0, text="earlier"))
     mine = filled(book(open_run("run")), row(0, text="mine", created_at=ago(hours=9)))
-    assert mine.reuse(home, DAY) == 0
+    assert reuse(mine, home) == 0
     assert mine.responses()[0].text == "mine"
 
 
@@ -362,7 +388,7 @@ def test_a_failure_of_this_run_gives_way_to_an_earlier_success(
 ) -> None:
     earlier_run(open_run("earlier"), row(0, text="earlier", created_at=ago(hours=1)))
     mine = filled(book(open_run("run")), row(0, "error"))
-    assert mine.reuse(home, DAY) == 1
+    assert reuse(mine, home) == 1
     assert mine.responses()[0].text == "earlier"
 
 
@@ -372,7 +398,7 @@ def test_responses_that_are_too_old_are_not_taken(
     rows = [row(0, created_at=ago(hours=25)), row(1, created_at=ago(hours=23))]
     earlier_run(open_run("earlier"), *rows)
     mine = book(open_run("run"))
-    assert mine.reuse(home, DAY) == 1
+    assert reuse(mine, home) == 1
     assert ids(mine.responses()) == ["p1"]
 
 
@@ -381,14 +407,14 @@ def test_responses_to_something_else_are_not_taken(
     home: str, open_run: Callable[[str], RunFolder], changed: dict[str, Any]
 ) -> None:
     earlier_run(open_run("earlier"), row(0), **changed)
-    assert book(open_run("run"), stop=1).reuse(home, DAY) == 0
+    assert reuse(book(open_run("run"), stop=1), home) == 0
 
 
 def test_a_run_does_not_take_from_itself(home: str, open_run: Callable[[str], RunFolder]) -> None:
     mine = book(open_run("run"))
     earlier_run(open_run("run"), row(0))
     assert mine.missing() == PROMPTS[:3], "it was opened before"
-    assert mine.reuse(home, DAY) == 0
+    assert reuse(mine, home) == 0
 
 
 def test_the_first_source_is_named_over_several_runs(
@@ -397,9 +423,9 @@ def test_the_first_source_is_named_over_several_runs(
     earlier_run(open_run("a"), row(0))
     second = book(open_run("b"))
     ledger.write_settings(open_run("b"), "m", {"any": 1})
-    assert second.reuse(home, DAY) == 1
+    assert reuse(second, home) == 1
     third = book(open_run("c"))
-    assert third.reuse(home, DAY) == 1
+    assert reuse(third, home) == 1
     assert third.responses()[0].reused_from == open_run("a").uri
 
 
@@ -410,10 +436,10 @@ def test_the_newest_runs_are_looked_at_and_no_more_than_allowed(
     threading.Event().wait(1.1)  # S3 tells seconds
     earlier_run(open_run("a"), row(0, text="newest run"))
     both = book(open_run("run"))
-    assert both.reuse(home, DAY) == 2
+    assert reuse(both, home) == 2
     assert [each.text for each in both.responses()] == ["newest run", "oldest run"]
     monkeypatch.setattr(ledger, "MOST_RUNS", 1)
-    assert book(open_run("other")).reuse(home, DAY) == 1
+    assert reuse(book(open_run("other")), home) == 1
 
 
 def test_no_prompt_is_taken_twice(home: str, open_run: Callable[[str], RunFolder]) -> None:
@@ -421,5 +447,5 @@ def test_no_prompt_is_taken_twice(home: str, open_run: Callable[[str], RunFolder
         earlier_run(open_run(name), row(0), row(1))
         filled(book(open_run(name)), row(0, text="again"))
     mine = book(open_run("run"))
-    assert mine.reuse(home, DAY) == 2
-    assert Counter(ids(ledger.read(open_run("run"), "m"))) == {"p0": 1, "p1": 1}
+    assert reuse(mine, home) == 2
+    assert Counter(ids(ledger.Parts(open_run("run"), "m").read())) == {"p0": 1, "p1": 1}

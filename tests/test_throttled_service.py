@@ -16,7 +16,7 @@ from include import generate as generating
 from include import providers
 from include.config import BedrockModel, Parameters
 from include.generate import Ask, generate
-from include.ledger import Ledger, read
+from include.ledger import Ledger, Parts
 from include.pace import Pace
 from include.records import Prompt
 from include.storage import RunFolder
@@ -45,7 +45,7 @@ def test_every_row_arrives_once_and_not_much_later_than_possible(
         stats = server.get("/stats")
     assert [row.prompt_id for row in rows] == [prompt.prompt_id for prompt in prompts]
     assert all(row.usable for row in rows)
-    assert set(Counter(row.prompt_id for row in read(folder, "claude")).values()) == {1}
+    assert set(Counter(row.prompt_id for row in Parts(folder, "claude").read()).values()) == {1}
     assert (stats["rows"], stats["twice"]) == (ROWS, 0)
     assert stats["throttled"] == pace.throttled == sum(row.attempts - 1 for row in rows)
     assert stats["throttled"] > 0.15 * ROWS

@@ -48,7 +48,7 @@ def main(options: argparse.Namespace) -> None:
     for shard in shards:
         steps.generate(run, deployments, shard)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    stored = Counter(row.prompt_id for row in ledger.read(run.folder, MODEL) if row.usable)
+    stored = Counter(row.prompt_id for row in ledger.Parts(run.folder, MODEL).read() if row.usable)
     counts = {
         "answered": len(stored),
         "errors": rows - len(stored),
