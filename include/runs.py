@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from include import ownership, recipes, storage
@@ -96,6 +96,8 @@ class Run:
     config: RunConfig
     folder: RunFolder
     client: Client
+    _index: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What `index` has read; empty before."""
 
     @property
     def tags(self) -> list[dict[str, str]]:
@@ -132,9 +134,15 @@ class Run:
                 yield first, list(self.folder.read_records(block_name(first), Prompt))
 
     def index(self) -> dict[str, Any]:
-        """Return what `load_prompts` found: count, digest, blocks and notices."""
-        index: dict[str, Any] = json.loads(self.folder.read(PROMPTS))
-        return index
+        """Return what `load_prompts` found: count, digest, blocks and notices; read once."""
+        if not self._index:
+            self._index.update(json.loads(self.folder.read(PROMPTS)))
+        return self._index
+
+    def write_index(self, index: dict[str, Any]) -> None:
+        """Store what `index` returns from now on."""
+        self._index.clear()
+        self.folder.write(PROMPTS, json.dumps(index, indent=2))
 
 
 def block_name(start: int) -> str:

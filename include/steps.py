@@ -24,7 +24,6 @@ from include.config_files import resolve_config
 from include.errors import ConfigError, DeploymentError, GenerationError, ResultsError
 from include.records import Judgment, Pair, Prompt, Response
 from include.runs import (
-    PROMPTS,
     RECIPE,
     Client,
     Deployment,
@@ -105,7 +104,7 @@ def load_prompts(run: Run) -> list[Shard]:
             "notices": [dataclasses.asdict(notice) for notice in source.notices],
             "system_prompt": dataclasses.asdict(system) if system else None,
         }
-    run.folder.write(PROMPTS, json.dumps(index, indent=2))
+    run.write_index(index)
     for notice in index["notices"]:
         log.warning("%s", notice["message"])
     log.info("%d prompts for %d models", count, len(run.config.models))

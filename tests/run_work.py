@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -85,17 +85,26 @@ def order(sandbox: Sandbox, **fault: Any) -> None:
     assert requests.post(f"{sandbox.url}/sandbox/faults", json=fault, timeout=10).ok
 
 
-@contextmanager
-def listings(folder: RunFolder) -> Iterator[list[str]]:
+def listings(folder: RunFolder) -> AbstractContextManager[list[str]]:
     """Note the prefixes that S3 is asked to list."""
-    listed: list[str] = []
+    return _noted(folder, "ListObjectsV2", "Prefix")
+
+
+def reads(folder: RunFolder) -> AbstractContextManager[list[str]]:
+    """Note the keys of the objects that are read."""
+    return _noted(folder, "GetObject", "Key")
+
+
+@contextmanager
+def _noted(folder: RunFolder, operation: str, parameter: str) -> Iterator[list[str]]:
+    seen: list[str] = []
 
     def note(params: dict[str, Any], **_: Any) -> None:
-        listed.append(params["Prefix"])
+        seen.append(params[parameter])
 
     events = folder.s3.meta.events
-    events.register("provide-client-params.s3.ListObjectsV2", note)
+    events.register(f"provide-client-params.s3.{operation}", note)
     try:
-        yield listed
+        yield seen
     finally:
-        events.unregister("provide-client-params.s3.ListObjectsV2", note)
+        events.unregister(f"provide-client-params.s3.{operation}", note)

@@ -26,7 +26,7 @@ from run_work import (
 from sandbox_server import Sandbox, running_sandbox
 from sandbox_work import create_endpoint, create_model, name, wait
 
-from include import asking, ledger, steps
+from include import asking, ledger, runs, steps
 from include import generate as generating
 from include.errors import ConfigError, DatasetError, GenerationError
 from include.records import Pair, Response
@@ -97,6 +97,25 @@ def judged(run: Run, candidate: str) -> list[dict[str, Any]]:
 
 
 # load_prompts
+
+
+def test_what_there_is_of_prompts_is_read_once_per_opened_run(aws: Sandbox, rows: Path) -> None:
+    loading, _ = loaded(aws, config(str(rows), generation={"shard_size": 1}))
+    run = runs.open_run(loading.record, aws.client)
+    with run_work.reads(run.folder) as read:
+        assert [len(list(run.prompts())) for _ in range(3)] == [7, 7, 7]
+    assert sum(key.endswith("prompts/index.json") for key in read) == 1
+
+
+def test_a_run_that_loads_its_prompts_anew_knows_the_new_ones(
+    aws: Sandbox, rows: Path, tmp_path: Path
+) -> None:
+    run, _ = loaded(aws, config(str(rows), generation={"shard_size": 3}))
+    assert run.index()["blocks"] == [0, 3, 6]
+    write_rows(rows, prompts(2))
+    steps.load_prompts(run)
+    assert run.index()["blocks"] == [0]
+    assert [each.prompt_id for each in run.prompts()] == ["p0", "p1"]
 
 
 def test_prompts_are_kept_in_blocks_and_every_models_work_is_cut_by_them(
