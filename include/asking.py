@@ -362,15 +362,14 @@ def settings_of(run: Run, model: Model) -> str:
     Raises:
         GenerationError: It was not asked, or not as the run's config now wants it.
     """
-    name = f"responses/{model.name}/settings.json"
-    asked = json.loads(run.folder.read(name)) if run.folder.names(name) else {}
+    asked = ledger.read_settings(run.folder, model.name)
+    if asked is None:
+        raise GenerationError(f"{model.name} was not asked yet")
     for key, value in _of_config(model).items():
         if asked.get(key) != value:
             raise GenerationError(
                 f"{model.name} was asked with {key} {asked.get(key)}, and the run's config now "
                 f"says {value}; clear its {'batch' if is_batch(model) else 'generate'} tasks"
-                if asked
-                else f"{model.name} was not asked yet"
             )
     return ledger.digest(asked)
 

@@ -98,14 +98,22 @@ class Parts:
 
 def write_settings(folder: RunFolder, model: str, settings: dict[str, Any]) -> str:
     """Note how a model is asked in this run and return the digest of it."""
-    folder.write(f"responses/{model}/settings.json", json.dumps(settings, indent=2))
+    folder.write(_settings(model), json.dumps(settings, indent=2))
     return digest(settings)
 
 
-def read_settings(folder: RunFolder, model: str) -> str | None:
-    """Return the digest of how a model is asked in this run; None if it was not asked yet."""
-    name = f"responses/{model}/settings.json"
-    return digest(json.loads(folder.read(name))) if folder.names(name) else None
+def read_settings(folder: RunFolder, model: str) -> dict[str, Any] | None:
+    """Return how a model is asked in this run; None if it was not asked yet."""
+    name = _settings(model)
+    if not folder.names(name):
+        return None
+    settings: dict[str, Any] = json.loads(folder.read(name))
+    return settings
+
+
+def _settings(model: str) -> str:
+    """Return where it is noted how a model is asked."""
+    return f"responses/{model}/settings.json"
 
 
 def current(
@@ -115,7 +123,7 @@ def current(
 
     Args:
         parts: The model's.
-        settings: What `read_settings` returned.
+        settings: Digest of how the model is asked.
         prompts: Prompts that follow one another in the data set.
         start: The place of the first of them.
     """
@@ -248,7 +256,7 @@ def earlier_runs(
         evaluation_uri: Where the runs of this evaluation lie.
         oldest: When a run may have begun to ask at the earliest.
     """
-    name = f"responses/{model}/settings.json"
+    name = _settings(model)
     asked: list[tuple[datetime, str]] = []
     for slug in RunFolder(folder.s3, evaluation_uri).folders():
         uri = f"{evaluation_uri}/{slug}"

@@ -148,7 +148,8 @@ def _models(config: RunConfig, folder: RunFolder, index: dict[str, Any]) -> list
 
 def _responses(folder: RunFolder, index: dict[str, Any], model: str) -> Iterator[Response]:
     """Yield one response per prompt, with the attempts of all its tries; one block at a time."""
-    settings, parts = ledger.read_settings(folder, model), ledger.Parts(folder, model)
+    asked, parts = ledger.read_settings(folder, model), ledger.Parts(folder, model)
+    settings = None if asked is None else ledger.digest(asked)
     for start in index.get("blocks", []):
         prompts = folder.read_records(f"prompts/{start:06d}.jsonl", Prompt)
         keys = {each.prompt_id: settings and ledger.key(settings, each) for each in prompts}
