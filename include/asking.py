@@ -20,7 +20,7 @@ from include.records import Response
 from include.runs import BatchJob, Deployment, Generated, Run, Shard
 
 if TYPE_CHECKING:
-    from include.generate import Connect
+    from include.generate import Connect, Tally
     from include.pace import Pace
     from include.providers import Dialect
 
@@ -126,8 +126,7 @@ def take_existing(run: Run, model: ResponsesModel, shard: Shard) -> Generated:
             book.flush()
         notices = [dataclasses.asdict(notice) for notice in there.notices()]
     run.folder.write(f"notices/{model.name}.json", json.dumps(notices))
-    counted.check(model.name, run.config.generation.max_error_rate)
-    return Generated(**shard, responses=counted.total - counted.failed)
+    return _generated(run, shard, counted)
 
 
 def ask_shard(
@@ -140,8 +139,16 @@ def ask_shard(
     """
     from include.generate import tally
 
-    counted = tally(_ask(run, model, deployment, shard))
-    counted.check(model.name, run.config.generation.max_error_rate)
+    return _generated(run, shard, tally(_ask(run, model, deployment, shard)))
+
+
+def _generated(run: Run, shard: Shard, counted: Tally) -> Generated:
+    """Return what a generate task did.
+
+    Raises:
+        GenerationError: Too many responses cannot be used.
+    """
+    counted.check(shard["model"], run.config.generation.max_error_rate)
     return Generated(**shard, responses=counted.total - counted.failed)
 
 
@@ -351,9 +358,7 @@ def count_batch(run: Run, model: BedrockModel) -> Generated:
         for response in book.responses():
             counted.add(response)
         stop = book.stop
-    counted.check(model.name, run.config.generation.max_error_rate)
-    usable = counted.total - counted.failed
-    return Generated(model=model.name, start=0, stop=stop, responses=usable)
+    return _generated(run, Shard(model=model.name, start=0, stop=stop), counted)
 
 
 def settings_of(run: Run, model: Model) -> str:
