@@ -104,11 +104,9 @@ def look_through(run: Run, model: ResponsesModel) -> None:
         counted = tally(there.answer(run.prompts()))
         for notice in there.notices():
             log.warning("%s: %s", notice.code, notice.message)
-    try:
-        counted.check(model.name, run.config.generation.max_error_rate)
-    except GenerationError as error:
-        *said, _ = str(error).splitlines()  # the last line is about asking again
-        raise DatasetError("\n".join(said)) from None
+    problem = counted.problem(model.name, run.config.generation.max_error_rate)
+    if problem:
+        raise DatasetError(problem)
 
 
 def take_existing(run: Run, model: ResponsesModel, shard: Shard) -> Generated:

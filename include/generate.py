@@ -91,23 +91,28 @@ class Tally:
         """Responses that cannot be used."""
         return self.errors.total()
 
-    def check(self, model: str, max_error_rate: float) -> None:
-        """Raise if too many cannot be used.
-
-        Raises:
-            GenerationError: With the three commonest errors and an example of each.
-        """
+    def problem(self, model: str, max_error_rate: float) -> str | None:
+        """Say that too many cannot be used, with the three commonest errors; None if not so."""
         if self.failed <= max_error_rate * self.total:
-            return
+            return None
         lines = []
         for kind, number in self.errors.most_common(3):
             prompt_id, message = self.examples[kind]
             lines.append(f"  {number} x {kind}, e.g. prompt {prompt_id}: {message or 'no text'}")
-        raise GenerationError(
+        return (
             f"{model}: {self.failed} of {self.total} responses cannot be used, more than "
-            f"generation.max_error_rate = {max_error_rate} allows:\n" + "\n".join(lines) + "\n"
-            "Clear this task to ask for exactly these again."
+            f"generation.max_error_rate = {max_error_rate} allows:\n" + "\n".join(lines)
         )
+
+    def check(self, model: str, max_error_rate: float) -> None:
+        """Raise if too many cannot be used.
+
+        Raises:
+            GenerationError: With the problem, and how to ask again.
+        """
+        problem = self.problem(model, max_error_rate)
+        if problem:
+            raise GenerationError(f"{problem}\nClear this task to ask for exactly these again.")
 
 
 def tally(responses: Iterable[Response]) -> Tally:

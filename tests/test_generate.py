@@ -445,9 +445,13 @@ def test_too_many_failures_are_told_with_the_three_commonest_and_an_example_each
     counted = tally(rows)
     assert (counted.total, counted.failed) == (100, 15)
     counted.check("m", 0.15)
+    assert counted.problem("m", 0.15) is None
     with pytest.raises(GenerationError) as caught:
         counted.check("m", 0.14)
     message = str(caught.value)
+    assert (
+        message == f"{counted.problem('m', 0.14)}\nClear this task to ask for exactly these again."
+    )
     assert message.startswith("m: 15 of 100 responses cannot be used")
     assert "generation.max_error_rate = 0.14" in message
     assert re.findall(r"^  .*$", message, re.MULTILINE) == [
