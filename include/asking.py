@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from include import ledger, names, storage
 from include.config import BedrockModel, Model, ResponsesModel, SageMakerModel
-from include.errors import ConfigError, DatasetError, GenerationError
+from include.errors import ConfigError, DatasetError, GenerationError, ResponsesError
 from include.records import Response
 from include.runs import BatchJob, Deployment, Generated, Run, Shard
 
@@ -363,14 +363,14 @@ def settings_of(run: Run, model: Model) -> str:
     """Return the digest of how a model was asked in this run.
 
     Raises:
-        GenerationError: It was not asked, or not as the run's config now wants it.
+        ResponsesError: It was not asked, or not as the run's config now wants it.
     """
     asked = ledger.read_settings(run.folder, model.name)
     if asked is None:
-        raise GenerationError(f"{model.name} was not asked yet")
+        raise ResponsesError(f"{model.name} was not asked yet")
     for key, value in _of_config(model).items():
         if asked.get(key) != value:
-            raise GenerationError(
+            raise ResponsesError(
                 f"{model.name} was asked with {key} {asked.get(key)}, and the run's config now "
                 f"says {value}; clear its {'batch' if is_batch(model) else 'generate'} tasks"
             )

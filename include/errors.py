@@ -8,6 +8,7 @@ Each message says where (file, row, key or resource), what was expected and what
     ├── AccountError       AWS does not answer, or is not the account that the environment names
     ├── DeploymentError    an endpoint did not come into service
     ├── GenerationError    more responses failed than the evaluation allows
+    ├── ResponsesError     responses that a comparison needs are not there; a retry finds no others
     ├── JudgeJobError      the judge's training job failed or was stopped
     └── ResultsError       what the judge wrote cannot be read
 """
@@ -35,6 +36,10 @@ class DeploymentError(JudgeError):
 
 class GenerationError(JudgeError):
     """More responses failed than the evaluation allows."""
+
+
+class ResponsesError(JudgeError):
+    """Responses that a comparison needs are not there, or not usable: to be asked for first."""
 
 
 class JudgeJobError(JudgeError):

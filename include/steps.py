@@ -21,7 +21,7 @@ from uuid import uuid4
 from include import account, asking, judge, ledger, names, recipes, storage
 from include.config import BedrockModel, Model, ResponsesModel, RunConfig, SageMakerModel
 from include.config_files import resolve_config
-from include.errors import ConfigError, DeploymentError, GenerationError, ResultsError
+from include.errors import ConfigError, DeploymentError, ResponsesError, ResultsError
 from include.records import Judgment, Pair, Prompt, Response
 from include.runs import (
     RECIPE,
@@ -255,7 +255,7 @@ def write_judge_input(
         batched: The same of the `batch` tasks.
 
     Raises:
-        GenerationError: A generate task of one of the two has not succeeded, or was asked under
+        ResponsesError: A generate task of one of the two has not succeeded, or was asked under
             another config, or too many of its responses cannot be used.
     """
     forget_comparison(run, candidate)
@@ -304,7 +304,7 @@ def _check_coverage(model: str, there: Sequence[Generated], index: Mapping[str, 
             break
         reached = max(reached, each["stop"])
     if reached < index["count"]:
-        raise GenerationError(
+        raise ResponsesError(
             f"a generate task of {model} has not succeeded: the responses from prompt {reached} "
             "on are not complete; clear it"
         )
@@ -316,7 +316,7 @@ def _write_pairs(
     """Write the pairs and what the judge gets of them; return the latter's digest and number.
 
     Raises:
-        GenerationError: Too many responses of a model cannot be used.
+        ResponsesError: Too many responses of a model cannot be used.
     """
     from include.generate import Tally
     from include.pairs import judge_input, make_pairs
@@ -341,13 +341,15 @@ def _write_pairs(
         sha256.update(body)
         count += sum(pair.status == "judged" for pair in pairs)
     for model, counted in zip(models, tallies, strict=True):
-        counted.check(model, run.config.generation.max_error_rate)
+        problem = counted.problem(model, run.config.generation.max_error_rate)
+        if problem:
+            raise ResponsesError(f"{problem}\nClear its generate or batch tasks to ask again.")
     return sha256.hexdigest(), count
 
 
-def _not_asked(model: str, prompt: Prompt) -> GenerationError:
+def _not_asked(model: str, prompt: Prompt) -> ResponsesError:
     """Say that a task that succeeded did so under another config, or for other prompts."""
-    return GenerationError(
+    return ResponsesError(
         f"{model} was not asked prompt {prompt.prompt_id} under the run's present config; clear "
         "its generate or batch tasks"
     )

@@ -28,7 +28,7 @@ from sandbox_work import create_endpoint, create_model, name, wait
 
 from include import asking, ledger, runs, steps
 from include import generate as generating
-from include.errors import ConfigError, DatasetError, GenerationError
+from include.errors import ConfigError, DatasetError, GenerationError, ResponsesError
 from include.records import Pair, Response
 from include.runs import Run, Shard
 
@@ -178,7 +178,7 @@ def test_prompts_of_another_data_set_leave_nothing_of_the_first_in_play(
     second, shards = loaded(aws, conf, run_id_of(first))
     assert [each.text for each in second.prompts()] == ["Say 5.", "Say 6."]
     assert {shard["stop"] for shard in shards} == {2}
-    with pytest.raises(GenerationError, match="nova was not asked prompt p5"):
+    with pytest.raises(ResponsesError, match="nova was not asked prompt p5"):
         steps.write_judge_input(second, "claude", cover(second))
     done = run_work.generate(second, shards)
     assert steps.write_judge_input(second, "claude", done)["pairs"] == 2
@@ -435,11 +435,11 @@ def test_changed_parameters_make_all_responses_stale_and_no_pairs_are_made_of_th
     assert steps.write_judge_input(run, "claude", done)["pairs"] == 7
     conf["parameters"]["temperature"] = 0.2
     changed, shards = loaded(aws, conf, run_id_of(run))
-    with pytest.raises(GenerationError, match=r"nova was asked with parameters .*clear its gener"):
+    with pytest.raises(ResponsesError, match=r"nova was asked with parameters .*clear its gener"):
         steps.write_judge_input(changed, "claude", done)
     nova_only = [shard for shard in shards if shard["model"] == "nova"]
     run_work.generate(changed, nova_only)
-    with pytest.raises(GenerationError, match="claude was asked with parameters"):
+    with pytest.raises(ResponsesError, match="claude was asked with parameters"):
         steps.write_judge_input(changed, "claude", done)
     forget(aws)
     done = run_work.generate(changed, shards)
@@ -457,7 +457,7 @@ def test_shards_that_were_asked_under_different_configs_are_not_mixed(
     changed, shards = loaded(aws, conf, run_id_of(run))
     again = [shard for shard in shards if (shard["model"], shard["start"]) != ("claude", 39)]
     run_work.generate(changed, again)
-    with pytest.raises(GenerationError, match="claude was not asked prompt p39 under"):
+    with pytest.raises(ResponsesError, match="claude was not asked prompt p39 under"):
         steps.write_judge_input(changed, "claude", done)
 
 
@@ -756,7 +756,7 @@ def test_a_gap_in_the_responses_is_named_by_its_first_prompt(
         if number not in missing
     ]
     whole = {"model": "nova", "start": 0, "stop": 7, "responses": 0}
-    with pytest.raises(GenerationError, match=f"claude .* from prompt {place} on .* clear it"):
+    with pytest.raises(ResponsesError, match=f"claude .* from prompt {place} on .* clear it"):
         steps.write_judge_input(run, "claude", [whole, *reversed(there), None])
 
 
@@ -765,7 +765,7 @@ def test_what_batch_tasks_returned_counts_as_well(aws: Sandbox, rows: Path) -> N
     nova = [each for each in done if each["model"] == "nova"]
     claude = [each for each in done if each["model"] == "claude"]
     assert steps.write_judge_input(run, "claude", claude, [*nova, None])["pairs"] == 7
-    with pytest.raises(GenerationError, match="task of nova has not succeeded"):
+    with pytest.raises(ResponsesError, match="task of nova has not succeeded"):
         steps.write_judge_input(run, "claude", [*claude, None], [None])
 
 
@@ -775,14 +775,17 @@ def test_too_many_failures_end_the_comparison_with_examples(aws: Sandbox, rows: 
     with pytest.raises(GenerationError):
         run_work.generate(run, shards)
     run_work.generate(run, [shard for shard in shards if shard["model"] == "claude"])
-    with pytest.raises(GenerationError, match=r"nova: 1 of 7 .*\n  1 x ValidationException.*No\."):
+    with pytest.raises(
+        ResponsesError, match=r"nova: 1 of 7 .*\n  1 x ValidationException.*No\."
+    ) as said:
         steps.write_judge_input(run, "claude", cover(run))
+    assert str(said.value).endswith("\nClear its generate or batch tasks to ask again.")
 
 
 def test_a_comparison_that_is_about_to_be_made_anew_is_taken_back(aws: Sandbox, rows: Path) -> None:
     run, done = generated(aws, config(str(rows)))
     run.folder.write("comparisons/claude.json", json.dumps({"comparison": {}}))
-    with pytest.raises(GenerationError):
+    with pytest.raises(ResponsesError):
         steps.write_judge_input(run, "claude", done[:1])
     assert json.loads(run.folder.read("comparisons/claude.json")) is None
 

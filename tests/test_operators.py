@@ -18,7 +18,7 @@ from sandbox_server import ROOT, Sandbox, running_sandbox
 
 from include import runs, steps, storage
 from include.config_files import resolve_config
-from include.errors import JudgeJobError
+from include.errors import GenerationError, JudgeJobError, ResponsesError
 from include.operators import (
     STOPPING,
     ContainerLogLink,
@@ -28,6 +28,7 @@ from include.operators import (
     SageMakerJobLink,
 )
 from include.records import Prompt
+from include.tasks import readable_errors
 
 BUCKET = "s3://nova-judge-sandbox"
 CONF = {
@@ -492,3 +493,11 @@ def test_a_job_that_sagemaker_refuses_fails_with_what_it_said(
         task = operator(NovaJudgeOperator, run, judge_job(poor, run))
         with pytest.raises(JudgeJobError, match="account-level service limit"):
             task.execute({})
+
+
+def test_only_what_may_pass_is_tried_again() -> None:
+    said = r"^ResponsesError: nova was not asked yet$"
+    with pytest.raises(AirflowFailException, match=said), readable_errors():
+        raise ResponsesError("nova was not asked yet")
+    with pytest.raises(GenerationError), readable_errors():
+        raise GenerationError("nova does not answer now")
