@@ -238,7 +238,7 @@ def next_batch(run: Run, model: BedrockModel) -> BatchJob | None:
                     records += 1
         if not records:
             return None
-        if records < quotas.batch_minimum(run.client("service-quotas"), model.model_id):
+        if records < quotas.batch_limits(run.client("service-quotas"), model.model_id).least:
             _ask_one_by_one(run, model, records)
             return None
         run.folder.upload(_input(model.name, number), file, "application/x-ndjson")
@@ -254,6 +254,15 @@ def next_batch(run: Run, model: BedrockModel) -> BatchJob | None:
         ended=None,
     )
     return note_batch(run, job)
+
+
+def batch_bytes(run: Run, model: BedrockModel) -> int:
+    """Return the size of a batch job's records for all prompts of the run."""
+    from include import batch
+
+    dialect = _dialect(model, {"model": model.name})
+    numbered = enumerate(run.prompts())
+    return sum(len(batch.record(place, dialect, prompt)) for place, prompt in numbered)
 
 
 def _ask_one_by_one(run: Run, model: BedrockModel, records: int) -> None:

@@ -5,14 +5,14 @@ All of it reads only. What AWS does not let us look at is a warning: it may be f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from include import bedrock_models, deploy, judge_table, permissions, quotas, recipes
 from include.config import BedrockModel, Environment, RunConfig, SageMakerModel
 from include.errors import ConfigError
-from include.findings import Finding, attempt, code, refusals
+from include.findings import Finding, Level, attempt, code, refusals
 from include.recipes import Recipe
 from include.storage import read_uri, split_uri
 
@@ -20,6 +20,8 @@ __all__ = ["Finding", "check", "refusals"]
 
 Client = Callable[..., Any]
 """Makes a boto3 client: service name, then botocore config options."""
+
+GIGABYTE = 1024**3
 
 QUICK = {
     "connect_timeout": 5,
@@ -34,6 +36,7 @@ def check(
     recipe: Recipe | None = None,
     *,
     prompts: int | None = None,
+    batch_bytes: Mapping[str, int] | None = None,
 ) -> list[Finding]:
     """Look at everything that a run needs before it costs money.
 
@@ -42,6 +45,7 @@ def check(
         client: Makes boto3 clients for the environment's connection.
         recipe: The judge's recipe as it will be sent; default: the project's own of that name.
         prompts: How many the run has, where that is known.
+        batch_bytes: Size of a batch job's input for all prompts, by the model's name.
 
     Returns:
         Findings of all levels, in the order of a run. An error of AWS is a finding, too.
@@ -68,25 +72,38 @@ def check(
         *permissions.check(config, service("iam"), service("sts"), s3, image),
         *quotas.check(config, service("service-quotas"), replicas),
         *bedrock_models.check(config, service("bedrock")),
-        *batches(config, service, prompts),
+        *batches(config, service, prompts, batch_bytes or {}),
         *endpoints(config, service("sagemaker")),
     ]
 
 
-def batches(config: RunConfig, service: Client, prompts: int | None) -> list[Finding]:
-    """Look whether batch jobs have enough records: each model has its minimum."""
+def batches(
+    config: RunConfig, service: Client, prompts: int | None, sizes: Mapping[str, int]
+) -> list[Finding]:
+    """Look whether batch jobs have neither too few nor too many records: each model's quotas."""
     findings = []
     for model in config.models:
         if prompts is None or not isinstance(model, BedrockModel) or not model.batch:
             continue
-        least = quotas.batch_minimum(service("service-quotas"), model.model_id)
-        what = f"batch of {model.name}"
-        if prompts < least:
-            message = f"{prompts} prompts; a batch job of {model.model_id} takes {least} or more"
-            fix = "write batch: false on the model, or take more prompts"
-            findings.append(Finding("refused", what, message, fix))
+        limits = quotas.batch_limits(service("service-quotas"), model.model_id)
+        what, takes = f"batch of {model.name}", f"a batch job of {model.model_id} takes"
+        size = sizes.get(model.name, 0)
+        # Of a baseline whose responses are reused, a job may ask for a part only.
+        partly = config.generation.reuse == "baseline" and model == config.baseline
+        level: Level = "warning" if partly else "refused"
+        fix = "write batch: false on the model, or take fewer prompts: dataset.limit"
+        if prompts < limits.least:
+            message = f"{prompts} prompts; {takes} {limits.least} or more"
+            less = "write batch: false on the model, or take more prompts"
+            findings.append(Finding("refused", what, message, less))
+        elif prompts > limits.most:
+            message = f"{prompts} prompts; {takes} {limits.most} or fewer"
+            findings.append(Finding(level, what, message, fix))
+        elif size > limits.gigabytes * GIGABYTE:
+            message = f"{size / GIGABYTE:.2f} GB of records; {takes} {limits.gigabytes:g} GB"
+            findings.append(Finding(level, what, message, fix))
         else:
-            findings.append(Finding("ok", what, f"{prompts} prompts, {least} are needed"))
+            findings.append(Finding("ok", what, f"{prompts} prompts, {limits.least} are needed"))
     return findings
 
 

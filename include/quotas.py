@@ -15,8 +15,12 @@ LISTS = ("list_service_quotas", "list_aws_default_service_quotas")
 
 BATCH_MINIMUM = "Minimum number of records per batch inference job for "
 """How the name of a quota of Bedrock begins; a model's name follows."""
-BATCH_DEFAULT = 100
-"""AWS's default of these quotas."""
+BATCH_RECORDS = (
+    "Records per batch inference job for ",
+    "Records per input file per batch inference job for ",
+)
+"""The same of the quotas of most records; a job of ours has one file."""
+BATCH_GIGABYTES = "Batch inference input file size (in GB) for "
 DATE = re.compile(r"\d{8}")
 
 
@@ -30,6 +34,18 @@ class Need:
     """With fewer the run cannot succeed."""
     most: int
     """With fewer, parts of it have to wait or fail and be tried again."""
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """What a batch job of one model takes; by default what AWS gives."""
+
+    least: int = 100
+    """Records."""
+    most: int = 50_000
+    """Records."""
+    gigabytes: float = 1.0
+    """Size of the input file."""
 
 
 def needs(config: RunConfig, instances_per_job: int) -> list[Need]:
@@ -102,38 +118,49 @@ def find(client: Any, names: set[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def batch_minimum(client: Any, model_id: str) -> int:
-    """Return how many records a batch job of a model needs (Service Quotas: ListServiceQuotas).
+def batch_limits(client: Any, model_id: str) -> BatchLimits:
+    """Return what a batch job of a model takes (Service Quotas: ListServiceQuotas).
 
     Args:
         client: boto3's client for `service-quotas`.
         model_id: Id or ARN of a model or of an inference profile.
 
     Returns:
-        The quota's value; 100, AWS's default, where Service Quotas names no such model or does not
-        let us look: Bedrock itself refuses what is too little.
+        The quotas' values; AWS's defaults where Service Quotas names no such model or does not let
+        us look: Bedrock itself refuses what is too little or too much.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        minimums = _batch_minimums(client)
+        values = _batch_values(client)
     except (BotoCoreError, ClientError):
-        return BATCH_DEFAULT
-    fitting = [name for name in minimums if names_model(name, model_id)]
-    return minimums[max(fitting, key=len)] if fitting else BATCH_DEFAULT
+        return BatchLimits()
+
+    def value(prefix: str) -> float | None:
+        fitting = [name for name in values[prefix] if names_model(name, model_id)]
+        return values[prefix][max(fitting, key=len)] if fitting else None
+
+    most = [found for found in map(value, BATCH_RECORDS) if found]
+    return BatchLimits(
+        int(value(BATCH_MINIMUM) or BatchLimits.least),
+        int(min(most, default=BatchLimits.most)),
+        value(BATCH_GIGABYTES) or BatchLimits.gigabytes,
+    )
 
 
-def _batch_minimums(client: Any) -> dict[str, int]:
-    """Return least numbers of records by the name that quotas call a model by."""
-    found: dict[str, int] = {}
+def _batch_values(client: Any) -> dict[str, dict[str, float]]:
+    """Return the quotas of batch jobs, by how their names begin and what they call a model."""
+    prefixes = (BATCH_MINIMUM, *BATCH_RECORDS, BATCH_GIGABYTES)
+    found: dict[str, dict[str, float]] = {prefix: {} for prefix in prefixes}
     for operation in LISTS:
         for page in client.get_paginator(operation).paginate(
             ServiceCode="bedrock", PaginationConfig={"PageSize": 100}
         ):
             for quota in page["Quotas"]:
                 name = quota["QuotaName"]
-                if name.startswith(BATCH_MINIMUM):
-                    found.setdefault(name.removeprefix(BATCH_MINIMUM), int(quota["Value"]))
+                for prefix in prefixes:
+                    if name.startswith(prefix):
+                        found[prefix].setdefault(name.removeprefix(prefix), quota["Value"])
     return found
 
 

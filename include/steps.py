@@ -140,7 +140,14 @@ def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
     from include import preflight
 
     index = run.index()
-    findings = preflight.check(run.config, run.client, run.recipe(), prompts=index["count"])
+    batched = filter(asking.is_batch, run.config.models)
+    findings = preflight.check(
+        run.config,
+        run.client,
+        run.recipe(),
+        prompts=index["count"],
+        batch_bytes={model.name: asking.batch_bytes(run, model) for model in batched},
+    )
     for finding in findings:
         log.info("%s: %s: %s", finding.level, finding.what, finding.message)
     refused = preflight.refusals(findings)

@@ -26,7 +26,7 @@ from run_work import (
 from sandbox_server import Sandbox, running_sandbox
 from sandbox_work import create_endpoint, create_model, name, wait
 
-from include import asking, ledger, runs, steps
+from include import asking, ledger, preflight, runs, steps
 from include import generate as generating
 from include.errors import ConfigError, DatasetError, GenerationError, ResponsesError
 from include.records import Pair, Response
@@ -545,6 +545,19 @@ def test_conversations_arrive_as_conversations_at_bedrock_and_at_endpoints(
     assert row["prompt"] == (
         "Be brief.\n\nUser: Where is Bern?\n\nAssistant: In Switzerland.\n\nUser: And Berlin?"
     )
+
+
+def test_the_size_of_a_batch_jobs_input_is_known_before_it_is_written(
+    aws: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_rows(tmp_path / "many.jsonl", prompts(100))
+    run, shards = loaded(aws, config(source, baseline=BATCHED))
+    size = asking.batch_bytes(run, run.config.baseline)
+    monkeypatch.setattr(preflight, "GIGABYTE", size - 1)
+    with pytest.raises(ConfigError, match=r"batch of nova: .* GB of records"):
+        steps.plan(run, shards)
+    assert asking.next_batch(run, run.config.baseline)
+    assert len(run.folder.read("batch/nova/001/input.jsonl")) == size
 
 
 # reuse

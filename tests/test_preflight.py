@@ -590,7 +590,53 @@ def batch_quotas(stub: Stubber) -> None:
     ],
 )
 def test_the_least_records_of_a_batch_are_the_models_own(model_id: str, least: int) -> None:
-    assert quotas.batch_minimum(stubbed("service-quotas", batch_quotas), model_id) == least
+    assert quotas.batch_limits(stubbed("service-quotas", batch_quotas), model_id).least == least
+
+
+NOVA_ID = "amazon.nova-micro-v1:0"
+
+
+def test_the_most_records_of_a_batch_are_the_least_of_what_job_and_file_may_have() -> None:
+    def answers(*rows: dict[str, Any]) -> Any:
+        client = stubbed(
+            "service-quotas",
+            lambda stub: (
+                stub.add_response("list_service_quotas", {"Quotas": list(rows)}),
+                stub.add_response("list_aws_default_service_quotas", {"Quotas": []}),
+            ),
+        )
+        return quotas.batch_limits(client, NOVA_ID)
+
+    job, file = (f"{prefix}Nova Micro V1" for prefix in quotas.BATCH_RECORDS)
+    size = quota(f"{quotas.BATCH_GIGABYTES}Nova Micro V1", 2)
+    assert answers() == quotas.BatchLimits(100, 50_000, 1.0)
+    assert answers(quota(job, 100_000)).most == 100_000
+    assert answers(quota(job, 100_000), quota(file, 60_000)).most == 60_000
+    assert answers(size).gigabytes == 2
+
+
+@pytest.mark.parametrize(
+    ("prompts", "size", "said"),
+    [
+        (99, 0, "99 prompts; a batch job of .* takes 100 or more"),
+        (100, 1024**3, None),
+        (50_000, 0, None),
+        (50_001, 0, r"50001 prompts; a batch job of .* takes 50000 or fewer; .*dataset\.limit"),
+        (100, 1024**3 + 11 * 1024**2, r"1\.01 GB of records; a batch job of .* takes 1 GB;"),
+    ],
+)
+def test_a_batch_job_that_bedrock_would_not_take_is_refused_before_it_costs_money(
+    sandbox: Sandbox, prompts: int, size: int, said: str | None
+) -> None:
+    found = preflight.batches(batch_config(), sandbox.client, prompts, {"nova": size})
+    refused = preflight.refusals(found)
+    assert re.search(said, refused) if said else refused == ""
+
+
+def test_too_many_prompts_are_a_warning_where_responses_may_be_reused(sandbox: Sandbox) -> None:
+    run = config(baseline={"name": "nova", **BATCH}, generation={"reuse": "baseline"})
+    (found,) = preflight.batches(run, sandbox.client, 50_001, {})
+    assert found.level == "warning"
 
 
 def test_the_least_records_are_awss_default_where_nobody_may_look() -> None:
@@ -598,7 +644,7 @@ def test_the_least_records_are_awss_default_where_nobody_may_look() -> None:
         "service-quotas",
         lambda stub: stub.add_client_error("list_service_quotas", "AccessDeniedException"),
     )
-    assert quotas.batch_minimum(denied, "amazon.nova-micro-v1:0") == 100
+    assert quotas.batch_limits(denied, "amazon.nova-micro-v1:0").least == 100
 
 
 def test_the_least_records_are_what_bedrock_then_asks_for(tmp_path: Path) -> None:
@@ -612,7 +658,7 @@ def test_the_least_records_are_what_bedrock_then_asks_for(tmp_path: Path) -> Non
             ("us.meta.llama3-3-70b-instruct-v1:0", 11),
             ("us.amazon.nova-lite-v1:0", 100),
         ):
-            assert quotas.batch_minimum(client, model_id) == value
+            assert quotas.batch_limits(client, model_id).least == value
 
 
 def test_asking_a_profile_needs_the_model_behind_it_too() -> None:
