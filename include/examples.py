@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from include.winrate import ResolvedPair
+from include.preferences import ResolvedPair
 
 Kind = Literal[
     "lost",
@@ -25,7 +25,7 @@ Kind = Literal[
 """What became of a pair, as seen from the candidate."""
 
 SHOWN: dict[Kind, int] = {
-    "lost": 20,
+    "lost": 1_000,
     "disagreement": 10,
     "no_verdict": 2,
     "too_long": 2,
@@ -36,7 +36,7 @@ SHOWN: dict[Kind, int] = {
     "tie": 3,
     "identical": 2,
 }
-"""How many pairs of each kind a report shows: together 50."""
+"""How many pairs of each kind a report shows: nearly always all that the candidate lost."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from include.records import Comparison, Gate, GateOutcome
-from include.winrate import level, percent
+from include.wording import level, percent
 
 GateRule = Literal["none", "superiority", "non_inferiority"]
 
@@ -33,9 +33,10 @@ def decide_gate(comparisons: Sequence[Comparison], rule: GateRule, margin: float
 def _gate(comparison: Comparison, rule: str, threshold: float) -> Gate:
     name, rate, missing = comparison.candidate, comparison.win_rate, comparison.missing_bounds
     if comparison.unreliable:
-        return Gate("inconclusive", f"{name}: {comparison.unreliable}.")
+        return Gate("inconclusive", f"{name}: {comparison.unreliable}.", threshold)
     if rate.low is None or rate.high is None:
-        return Gate("inconclusive", f"{name}: the win rate has no interval ({rate.method}).")
+        reason = f"{name}: the win rate has no interval ({rate.method})."
+        return Gate("inconclusive", reason, threshold)
     wanted = f"{rule} needs a win rate above {percent(threshold)}"
     span = f"{name}'s {level(rate.confidence_level)} interval is {percent(rate.low)} to "
     span += percent(rate.high)
@@ -47,5 +48,6 @@ def _gate(comparison: Comparison, rule: str, threshold: float) -> Gate:
     passed_only_here = outcome == "pass" and missing.low is not None and missing.low <= threshold
     failed_only_here = outcome == "fail" and missing.high is not None and missing.high >= threshold
     if passed_only_here or failed_only_here:
-        return Gate("inconclusive", f"{wanted}; {span}, but the missing pairs could change that.")
-    return Gate(outcome, f"{wanted}; {span}.")
+        reason = f"{wanted}; {span}, but the missing pairs could change that."
+        return Gate("inconclusive", reason, threshold)
+    return Gate(outcome, f"{wanted}; {span}.", threshold)

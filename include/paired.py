@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from include.intervals import FEW_UNITS, Interval, cluster_t_interval, sign_test
+from include.preferences import ResolvedPair
 from include.records import Change, LeftOut
-from include.winrate import SCORE, ResolvedPair, level, percent
+from include.wording import level, percent, points
 
 
 class _Scored(NamedTuple):
@@ -102,8 +103,8 @@ def _scored(pairs: Iterable[ResolvedPair]) -> Mapping[str, _Scored]:
     return {
         row.pair.prompt_id: _Scored(
             hashlib.sha256(row.pair.prompt.encode("utf-8", "surrogatepass")).digest(),
-            f"prompt {row.pair.prompt_id}" if row.pair.group is None else f"group {row.pair.group}",
-            None if row.preference is None else SCORE[row.preference],
+            row.unit,
+            row.score,
         )
         for row in pairs
     }
@@ -159,17 +160,3 @@ def _left_out(left: LeftOut) -> str:
         if count
     ]
     return f" Left out: {', '.join(reasons)}." if reasons else ""
-
-
-def points(difference: float) -> str:
-    """A difference of shares in percentage points, with its sign.
-
-    Example:
-        >>> points(0.071), points(-0.5), points(0.0), points(0.0004)
-        ('+7.1', '-50', '0', '+0.04')
-    """
-    for digits in (1, 2, 3):
-        text = f"{100 * difference:+.{digits}f}".rstrip("0").rstrip(".")
-        if text not in ("+", "-", "+0", "-0") or abs(difference) < 1e-9:
-            break
-    return "0" if text in ("+", "-", "+0", "-0") else text

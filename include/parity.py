@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from include.config import BedrockModel, Dataset, Model, ResponsesModel
 from include.records import ModelSettings, ModelSummary, Notice, SystemPrompt
-from include.winrate import percent
+from include.wording import percent
 
 FORM = "form of the prompt"
 REQUESTS = "requests"

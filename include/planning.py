@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.gate import GateRule
 from include.records import Comparison
-from include.winrate import level, percent
+from include.wording import level, percent
 
 if TYPE_CHECKING:
     from numpy import ndarray

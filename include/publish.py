@@ -4,44 +4,41 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
 import subprocess
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pyarrow import BufferReader, parquet
 from pydantic import TypeAdapter
 
 from include import (
     charts,
+    evidence,
     examples,
     gate,
+    history,
     judge,
     ledger,
     model_summary,
+    paired,
     parity,
     reconcile,
     report,
-    rubric,
     storage,
-    winrate,
 )
 from include.config import BedrockModel, Model, RunConfig, SageMakerModel
 from include.records import (
     Comparison,
+    EarlierRun,
     Gate,
-    Judgment,
     ModelSummary,
     Notice,
-    Pair,
     Prompt,
     Response,
-    RubricScore,
     RunStatus,
     Summary,
     SummaryEnvironment,
@@ -55,9 +52,9 @@ PACKAGES = ("apache-airflow", "apache-airflow-providers-amazon", "boto3", "nova-
 PROMPTS = "prompts/index.json"
 
 COMPARISON: TypeAdapter[Comparison] = TypeAdapter(Comparison)
+SUMMARY: TypeAdapter[Summary] = TypeAdapter(Summary)
 
-JUDGMENT = ("prompt_id", "order", "verdict", "error")
-"""A judgment's columns, in the order of its fields."""
+CONTENT_TYPES = {"png": "image/png", "svg": "image/svg+xml", "csv": "text/csv; charset=utf-8"}
 
 
 def publish(
@@ -75,7 +72,12 @@ def publish(
     results = _results(config, folder)
     models = _models(config, folder, index)
     comparisons = [COMPARISON.validate_python(result["comparison"]) for result in results]
-    drawings = _draw(comparisons, folder)
+    accepted = history.last_accepted(folder, started_at)
+    earlier = SUMMARY.validate_json(accepted.read(storage.SUMMARY)) if accepted else None
+    if accepted and earlier:
+        comparisons = [_with_change(config, folder, c, accepted, earlier) for c in comparisons]
+    decision = _gate(config, comparisons)
+    drawn = charts.draw(comparisons, decision.threshold)
     summary = Summary(
         schema_version=SCHEMA_VERSION,
         status=_status(config, comparisons),
@@ -91,7 +93,7 @@ def publish(
             region=config.environment.region,
         ),
         provenance=_provenance(config, index, folder, results),
-        gate=_gate(config, comparisons),
+        gate=decision,
         warnings=[
             *_missing(config, comparisons),
             *_notices(folder, index),
@@ -104,16 +106,16 @@ def publish(
         artifacts={
             "config": folder.at(storage.CONFIG),
             "report": folder.at(storage.REPORT),
-            **{name: folder.at(f"charts/{name}.png") for name in drawings},
+            **{Path(n).stem: folder.at(n) for n in drawn.files if n.endswith(".png")},
         },
         comparisons=comparisons,
         models=models,
     )
-    page = report.render(
-        summary,
-        charts={_caption(name): png for name, png in drawings.items()},
-        examples=_examples(comparisons, folder),
-    )
+    if accepted and earlier:
+        summary = dataclasses.replace(summary, accepted=_accepted(accepted, earlier, summary))
+    for name, file in drawn.files.items():
+        folder.write(name, file, CONTENT_TYPES[name.rpartition(".")[2]])
+    page = report.render(summary, drawings=drawn.drawings, examples=_examples(comparisons, folder))
     folder.write(storage.REPORT, page, "text/html; charset=utf-8")
     body = json.dumps(dataclasses.asdict(summary), indent=2, allow_nan=False)
     return folder.write(storage.SUMMARY, body)
@@ -259,31 +261,37 @@ def _git_sha() -> str | None:
     return answer.stdout.strip()
 
 
-def _draw(comparisons: Sequence[Comparison], folder: RunFolder) -> dict[str, bytes]:
-    """Draw and store every chart; the first candidate's has the plain name."""
-    if not comparisons:
-        return {}
-    drawings = {}
-    for index, comparison in enumerate(comparisons):
-        name = f"evaluation_metrics-{comparison.candidate}" if index else "evaluation_metrics"
-        png = io.BytesIO()
-        charts.evaluation_metrics(comparison, png)
-        drawings[name] = png.getvalue()
-    png = io.BytesIO()
-    charts.win_rates(comparisons, png)
-    drawings["win_rates"] = png.getvalue()
-    for name, body in drawings.items():
-        folder.write(f"charts/{name}.png", body, "image/png")
-    return drawings
-
-
-def _caption(name: str) -> str:
-    if name == "win_rates":
-        return "Win rates with their intervals, by category"
-    candidate = name.removeprefix("evaluation_metrics").removeprefix("-")
-    return "Six panels: judgments, win rate, preferences, lead, gauge and statistics" + (
-        f" of {candidate}" if candidate else ""
+def _with_change(
+    config: RunConfig,
+    folder: RunFolder,
+    comparison: Comparison,
+    accepted: RunFolder,
+    earlier: Summary,
+) -> Comparison:
+    """Add what has changed since the accepted run, if both know the preference of each pair."""
+    name = comparison.candidate
+    known = [each for each in earlier.comparisons if each.candidate == name]
+    stored = f"pairs/{name}/pairs.jsonl"
+    if (
+        comparison.evidence == "aggregate"
+        or not known
+        or known[0].evidence == "aggregate"
+        or stored not in accepted.names(stored)
+    ):
+        return comparison
+    change = paired.compare_runs(
+        evidence.resolved_pairs(accepted, name),
+        evidence.resolved_pairs(folder, name),
+        candidate=name,
+        confidence_level=config.confidence_level,
+        candidates=len(config.candidates),
     )
+    return dataclasses.replace(comparison, change=change)
+
+
+def _accepted(accepted: RunFolder, earlier: Summary, summary: Summary) -> EarlierRun:
+    found = history.differences(earlier, summary)
+    return EarlierRun(earlier.run_id, earlier.started_at, accepted.uri, found)
 
 
 def _examples(comparisons: Sequence[Comparison], folder: RunFolder) -> list[report.ReportPairs]:
@@ -292,9 +300,9 @@ def _examples(comparisons: Sequence[Comparison], folder: RunFolder) -> list[repo
     totals: Counter[examples.Kind] = Counter()
     for comparison in comparisons:
         name = comparison.candidate
-        samples = examples.pick(_resolved(folder, name), candidates=len(comparisons))
+        samples = examples.pick(evidence.resolved_pairs(folder, name), candidates=len(comparisons))
         ids = {resolved.pair.prompt_id for sample in samples for resolved in sample.pairs}
-        scores = _scores(folder, name, ids)
+        scores = evidence.rubric_scores(folder, name, ids)
         for sample in samples:
             totals[sample.kind] += sample.total
             shown[sample.kind] += [
@@ -306,38 +314,3 @@ def _examples(comparisons: Sequence[Comparison], folder: RunFolder) -> list[repo
         for kind in examples.SHOWN
         if totals[kind]
     ]
-
-
-def _resolved(folder: RunFolder, candidate: str) -> Iterator[winrate.ResolvedPair]:
-    said = _said(folder, candidate)
-    for row in _lines(folder, f"pairs/{candidate}/pairs.jsonl"):
-        pair = Pair(**json.loads(row))
-        judgments = [Judgment(pair.prompt_id, *each) for each in said.get(pair.prompt_id, ())]
-        yield from winrate.resolve_pairs([pair], judgments)
-
-
-def _said(folder: RunFolder, candidate: str) -> dict[str, tuple[tuple[Any, ...], ...]]:
-    """Return order, verdict and error of each prompt's judgments; equal ones are one object."""
-    table = parquet.read_table(BufferReader(folder.read(f"judgments/{candidate}.parquet")))
-    said: dict[str, tuple[tuple[Any, ...], ...]] = {}
-    known: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-    for batch in table.to_batches(max_chunksize=10_000):
-        for prompt_id, *rest in zip(*(batch.column(n).to_pylist() for n in JUDGMENT), strict=True):
-            each = known.setdefault(tuple(rest), tuple(rest))
-            said[prompt_id] = (*said.get(prompt_id, ()), each)
-    return said
-
-
-def _scores(folder: RunFolder, candidate: str, ids: Container[str]) -> dict[str, RubricScore]:
-    """Return a rubric judge's scores of some prompts; empty for a judge without a rubric."""
-    name = f"judgments/{candidate}.rubric.jsonl"
-    if name not in folder.names(name):
-        return {}
-    scores = (rubric.from_lines(row)[0] for row in _lines(folder, name))
-    return {score.prompt_id: score for score in scores if score.prompt_id in ids}
-
-
-def _lines(folder: RunFolder, name: str) -> Iterator[bytes]:
-    """Yield the lines of one object, from disk if it is large."""
-    with folder.open(name) as file:
-        yield from file

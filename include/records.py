@@ -300,6 +300,50 @@ class Position:
 
 
 @dataclass(frozen=True)
+class OrderCount:
+    """Pairs by what the judge preferred in each of their two orders."""
+
+    forward: Preference | None
+    """With the baseline in position A; None: no valid verdict."""
+    backward: Preference | None
+    """With the candidate in position A."""
+    pairs: int
+
+
+@dataclass(frozen=True)
+class LengthBin:
+    """Pairs whose responses differ in length by about the same factor."""
+
+    shortest: float
+    """Least ratio of lengths in it: the candidate's characters by the baseline's."""
+    longest: float
+    win_rate: WinRate
+    pairs: int
+
+
+@dataclass(frozen=True)
+class LengthResult:
+    """How length and preference go together; it explains nothing and decides nothing."""
+
+    baseline: float
+    """Median characters of its responses, over the pairs with a preference."""
+    candidate: float
+    longer_wins: Rate
+    """Of the pairs with a winner and responses of different length, those that the longer won."""
+    bins: list[LengthBin]
+    """Equal parts of the pairs, from the candidate's shortest to its longest responses."""
+
+
+@dataclass(frozen=True)
+class MarginBin:
+    """Pairs by a rubric judge's margin."""
+
+    low: float
+    high: float
+    pairs: int
+
+
+@dataclass(frozen=True)
 class CategoryResult:
     """The comparison within one category of prompts.
 
@@ -353,37 +397,8 @@ class RubricResult:
     """Those used in most pairs; the judge writes criteria anew for every prompt."""
     criteria_omitted: int
     """How many more criteria there were."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One candidate against the baseline."""
-
-    baseline: str
-    candidate: str
-    verdict: ComparisonVerdict
-    sentence: str
-    evidence: Evidence
-    counts: Counts
-    win_rate: WinRate
-    missing_bounds: MissingBounds
-    sign_test_p_value: float | None
-    position: Position
-    detectable_effect: float | None
-    """Distance from 0.5 that these pairs would show with 80 % power."""
-    needed_pairs: int | None
-    """Pairs that 80 % power would take at the estimated win rate."""
-    by_category: list[CategoryResult]
-    nova: dict[str, float | None]
-    reconciliation: list[Reconciliation]
-    unreliable: str | None = None
-    """Why the verdict is inconclusive whatever the interval says; None: the numbers may decide."""
-    rubric: RubricResult | None = None
-    """What the scores of a rubric judge come to; None for a judge without a rubric."""
-    reliability: Reliability | None = None
-    """None in summaries of earlier versions."""
-    missing: Missing | None = None
-    """None in summaries of earlier versions."""
+    margins: list[MarginBin] = field(default_factory=list)
+    """How the margins spread, from -1 to 1."""
 
 
 @dataclass(frozen=True)
@@ -426,11 +441,71 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """One candidate against the baseline."""
+
+    baseline: str
+    candidate: str
+    verdict: ComparisonVerdict
+    sentence: str
+    evidence: Evidence
+    counts: Counts
+    win_rate: WinRate
+    missing_bounds: MissingBounds
+    sign_test_p_value: float | None
+    position: Position
+    detectable_effect: float | None
+    """Distance from 0.5 that these pairs would show with 80 % power."""
+    needed_pairs: int | None
+    """Pairs that 80 % power would take at the estimated win rate."""
+    by_category: list[CategoryResult]
+    nova: dict[str, float | None]
+    reconciliation: list[Reconciliation]
+    unreliable: str | None = None
+    """Why the verdict is inconclusive whatever the interval says; None: the numbers may decide."""
+    rubric: RubricResult | None = None
+    """What the scores of a rubric judge come to; None for a judge without a rubric."""
+    reliability: Reliability | None = None
+    """None in summaries of earlier versions."""
+    missing: Missing | None = None
+    """None in summaries of earlier versions."""
+    orders: list[OrderCount] = field(default_factory=list)
+    """Of the judged pairs; empty where nobody knows what was said in which order."""
+    lengths: LengthResult | None = None
+    """None without preferences of single pairs."""
+    change: Change | None = None
+    """Since the last accepted run; None where there is none to compare with."""
+
+
+@dataclass(frozen=True)
 class Gate:
     """What the run decides about the candidate."""
 
     outcome: GateOutcome
     reason: str
+    threshold: float | None = None
+    """The win rate that the rule asks for; None without a rule."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something that was otherwise in an earlier run."""
+
+    what: str
+    earlier: str
+    later: str
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """The run that this one is compared with."""
+
+    run_id: str
+    started_at: str
+    """ISO 8601, UTC."""
+    uri: str
+    differences: list[Difference]
+    """What else changed: part of every change, and not to be told apart from it."""
 
 
 @dataclass(frozen=True)
@@ -601,3 +676,5 @@ class Summary:
     comparisons: list[Comparison]
     models: list[ModelSummary] = field(default_factory=list)
     """The baseline first."""
+    accepted: EarlierRun | None = None
+    """The last accepted run before this one, which the comparisons' changes refer to."""

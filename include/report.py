@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from include import parity
+from include.charts import Drawing
 from include.examples import Kind
+from include.panels import statistics_rows
 from include.parity import SettingRow
+from include.preferences import ResolvedPair
 from include.reconcile import contradictions, severity
 from include.records import (
+    CategoryResult,
     Comparison,
     ModelSummary,
     Pair,
@@ -21,12 +25,23 @@ from include.records import (
     Summary,
     Verdict,
 )
-from include.winrate import ResolvedPair, percent
+from include.wording import level, percent, points
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 LONGEST_TEXT = 20_000
-"""Characters of a prompt or response that are shown: a page has room for 150 of them."""
+"""Characters of a prompt or response that are shown."""
+SHORTEST_CUT = 2_000
+"""So many are shown however many pairs there are."""
+MOST_TEXT = 12_000_000
+"""Characters that a page has room for."""
+
+FAIR = 0.5
+"""Of the judgments that name a winner, those for either position from a judge that ignores it."""
+UNEVEN = 0.01
+"""A smaller p-value says that one model fails more often than the other."""
+UNSTEADY = 0.6
+"""A judge that agrees with itself on fewer pairs is worth a second look."""
 
 VERDICTS = {
     "candidate_better": "candidate better",
@@ -77,25 +92,36 @@ class ReportPairs:
 
 
 @dataclass(frozen=True)
-class IntervalDrawing:
-    """Where the parts of the inline drawing sit, in its own units; None is not drawn."""
+class Places:
+    """Where the parts of the interval's drawing sit, in its own units; None is not drawn."""
 
     estimate: float | None
     low: float | None
     high: float | None
+    threshold: float | None
+
+
+@dataclass(frozen=True)
+class Trust:
+    """One thing that a verdict rests on, and whether it gives reason to doubt."""
+
+    what: str
+    text: str
+    doubtful: bool
 
 
 def render(
-    summary: Summary, *, charts: Mapping[str, bytes], examples: Sequence[ReportPairs]
+    summary: Summary, *, drawings: Sequence[Drawing], examples: Sequence[ReportPairs]
 ) -> str:
     """Write the report.
 
     Args:
         summary: The numbers of the run.
-        charts: PNGs by the text that describes them to those who cannot see them.
+        drawings: The charts.
         examples: Pairs to show, by kind.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
 
     # Autoescape whatever the file is called: all that models wrote is hostile.
     templates = Environment(
@@ -105,17 +131,34 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters.update(percent=_percent, count=_count, number=_number, cut=_cut)
+    pairs_shown = len(_pairs(examples))
+    templates.filters.update(
+        percent=lambda share: _bound(_percent(share)),
+        bound=_bound,
+        level=level,
+        points=points,
+        count=_count,
+        number=_number,
+        day=lambda moment: moment[:10],
+        cut=partial(_cut, longest=longest_text(pairs_shown)),
+    )
     return templates.get_template("report.html.j2").render(
         summary=summary,
         verdicts=VERDICTS,
-        drawing=interval_drawing,
+        place=partial(interval_places, threshold=summary.gate.threshold),
+        trust=trust,
+        worst=worst_category,
+        to_read=partial(first_losses, examples),
+        anchor=partial(_anchor, {id(pair): n for n, pair in enumerate(_pairs(examples))}),
+        duration=duration(summary.started_at, summary.ended_at),
         contradictions=contradictions,
         severity=severity,
-        charts={alt: base64.b64encode(png).decode("ascii") for alt, png in charts.items()},
+        drawings=drawings,
+        svg=Markup,
+        statistics=statistics_rows,
         examples=examples,
         kinds=KINDS,
-        pairs_shown=sum(len(group.pairs) for group in examples),
+        pairs_shown=pairs_shown,
         pairs_total=sum(group.total for group in examples),
         models=model_rows(summary),
         settings=parity.table(summary.models),
@@ -146,14 +189,118 @@ def report_pair(
     )
 
 
-def interval_drawing(comparison: Comparison) -> IntervalDrawing:
-    """The win rate's place on a scale of 600 units that begins at 20."""
+def interval_places(comparison: Comparison, threshold: float | None = None) -> Places:
+    """Return the win rate's place on a scale of 600 units that begins at 20."""
     rate = comparison.win_rate
+    places = (
+        None if share is None else round(20 + 600 * share, 1)
+        for share in (rate.estimate, rate.low, rate.high, threshold)
+    )
+    return Places(*places)
 
-    def place(share: float | None) -> float | None:
-        return None if share is None else round(20 + 600 * share, 1)
 
-    return IntervalDrawing(place(rate.estimate), place(rate.low), place(rate.high))
+def trust(comparison: Comparison) -> list[Trust]:
+    """Put into words what the verdict rests on: in one line, before anyone believes it."""
+    return [
+        _missing_responses(comparison),
+        _consistency(comparison),
+        _nova(comparison),
+        Trust(
+            "Evidence",
+            "every pair in both orders"
+            if comparison.evidence == "per_pair"
+            else "Nova's totals only: the interval is conservative",
+            comparison.evidence != "per_pair",
+        ),
+    ]
+
+
+def _missing_responses(comparison: Comparison) -> Trust:
+    failed, prompts = comparison.counts.generation_errors, comparison.counts.prompts
+    text = (
+        f"{comparison.baseline} {failed.baseline:,}, {comparison.candidate} {failed.candidate:,} "
+        f"of {prompts:,}"
+    )
+    bounds = comparison.missing_bounds
+    if bounds.low is not None and bounds.high is not None and bounds.low < bounds.high:
+        text += f"; had all missing pairs gone one way: {percent(bounds.low)} to "
+        text += percent(bounds.high)
+    uneven = comparison.missing.asymmetry_p_value if comparison.missing else None
+    if uneven is not None and uneven < UNEVEN:
+        text += "; one model fails more often than the other"
+    doubtful = max(failed.baseline, failed.candidate) > prompts / 20
+    return Trust("Missing", text, doubtful or (uneven is not None and uneven < UNEVEN))
+
+
+def _consistency(comparison: Comparison) -> Trust:
+    share = comparison.position.consistency
+    if share is None:
+        return Trust("Judge's two orders", "not known", comparison.counts.judgments > 0)
+    text = f"agree on {percent(share)} of the pairs"
+    found = comparison.reliability.consistency if comparison.reliability else None
+    if found and found.low is not None and found.high is not None:
+        text += f" ({percent(found.low)} to {percent(found.high)})"
+    lean = comparison.reliability.preference_for_a if comparison.reliability else None
+    leans = lean is not None and not ((lean.low or 0.0) <= FAIR <= (lean.high or 1.0))
+    if lean and leans and lean.estimate is not None:
+        text += f"; position A wins {percent(lean.estimate)} of the judgments"
+    return Trust("Judge's two orders", text, leans or share < UNSTEADY)
+
+
+def _nova(comparison: Comparison) -> Trust:
+    found = contradictions(comparison)
+    if not comparison.nova:
+        return Trust("Nova's own numbers", "there are none", False)
+    names = ", ".join(row.metric for row in found)
+    text = f"contradict ours: {names}" if found else "agree with ours"
+    return Trust("Nova's own numbers", text, bool(found))
+
+
+def worst_category(comparison: Comparison) -> CategoryResult | None:
+    """Return the category with the lowest win rate; None with fewer than two to choose from."""
+    known = [each for each in comparison.by_category if each.win_rate.estimate is not None]
+    if len(known) < 2:
+        return None
+    return min(known, key=lambda each: (each.win_rate.estimate, each.category))
+
+
+def first_losses(examples: Sequence[ReportPairs], candidate: str) -> list[ReportPair]:
+    """Return three pairs of the page that a candidate lost, if there are as many."""
+    return [
+        pair
+        for group in examples
+        for pair in group.pairs
+        if group.kind == "lost" and pair.candidate_name in (None, candidate)
+    ][:3]
+
+
+def duration(start: str, end: str) -> str:
+    """Return how long a run took, in words.
+
+    Example:
+        >>> duration("2026-01-05T06:00:00Z", "2026-01-05T08:05:10Z")
+        '2 h 5 min'
+    """
+    seconds = datetime.fromisoformat(end) - datetime.fromisoformat(start)
+    total = max(0, round(seconds.total_seconds()))
+    if total < 120:
+        return f"{total} s"
+    hours, minutes = divmod(round(total / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _pairs(examples: Sequence[ReportPairs]) -> list[ReportPair]:
+    return [pair for group in examples for pair in group.pairs]
+
+
+def _anchor(numbers: Mapping[int, int], pair: ReportPair) -> str:
+    """Name the place of a pair on the page: prompt ids may hold anything."""
+    return f"pair-{numbers[id(pair)]}"
+
+
+def longest_text(pairs: int) -> int:
+    """Return how many characters of a text are shown, so that a page of many pairs still opens."""
+    return max(SHORTEST_CUT, min(LONGEST_TEXT, MOST_TEXT // max(1, 3 * pairs)))
 
 
 def missing_prompts(comparison: Comparison) -> int | None:
@@ -209,14 +356,19 @@ def _reused(model: ModelSummary, ended: datetime) -> str:
     return f"{_count(model.reused)}, up to {age} old"
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, longest: int) -> str:
     """Keep a page readable: one text may be a book."""
-    hidden = len(text) - LONGEST_TEXT
-    return text if hidden <= 0 else f"{text[:LONGEST_TEXT]} [{hidden:,} more characters]"
+    hidden = len(text) - longest
+    return text if hidden <= 0 else f"{text[:longest]} [{hidden:,} more characters]"
 
 
 def _percent(share: float | None) -> str:
     return "not known" if share is None else percent(share)
+
+
+def _bound(text: str) -> str:
+    """Keep a number and its percent sign on one line."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _count(value: float | None) -> str:

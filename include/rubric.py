@@ -6,8 +6,10 @@ Read leniently: a cell that makes no sense becomes None and is counted, it never
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from include import cells
@@ -15,12 +17,15 @@ from include.records import (
     Criterion,
     CriterionKind,
     CriterionResult,
+    MarginBin,
     RubricResult,
     RubricScore,
 )
 
 MOST_CRITERIA = 50
 """Criteria that a summary lists; every one is in the run folder's rubric scores."""
+
+MARGIN_BINS = 20
 
 CELLS = ("weighted_score_A", "weighted_score_B", "score_margin", "criteria_breakdown")
 
@@ -180,7 +185,18 @@ def summarize(scores: Sequence[RubricScore]) -> RubricResult | None:
         margin=mean(score.margin for score in scores),
         criteria=results[:MOST_CRITERIA],
         criteria_omitted=max(0, len(results) - MOST_CRITERIA),
+        margins=_margin_bins([score.margin for score in scores if score.margin is not None]),
     )
+
+
+def _margin_bins(margins: Sequence[float]) -> list[MarginBin]:
+    """Count margins in equal bins from -1 to 1; what lies outside counts at the ends."""
+    places = Counter(
+        min(MARGIN_BINS - 1, max(0, math.floor((margin + 1) / 2 * MARGIN_BINS)))
+        for margin in margins
+    )
+    edges = [2 * n / MARGIN_BINS - 1 for n in range(MARGIN_BINS + 1)]
+    return [MarginBin(low, high, places[n]) for n, (low, high) in enumerate(pairwise(edges))]
 
 
 def _key(name: str) -> str:

@@ -471,6 +471,8 @@ def report(run: Run) -> str:
 def gate(run: Run, summary_uri: str | None) -> str:
     """Act on the verdict: fail the run if it is not complete or the gate says so.
 
+    A run that passes, or that no gate was asked about, is what later runs are compared with.
+
     Args:
         run: The run.
         summary_uri: What `report` returned; None if it did not run.
@@ -478,6 +480,8 @@ def gate(run: Run, summary_uri: str | None) -> str:
     Raises:
         ResultsError: There is no verdict, or one that fails the run.
     """
+    from include import history
+
     if summary_uri is None:
         raise ResultsError("the run was ended before its report, so there is no verdict")
     summary = json.loads(run.folder.read(storage.SUMMARY))
@@ -490,6 +494,8 @@ def gate(run: Run, summary_uri: str | None) -> str:
     if wanted.get(decision["outcome"]) == "fail":
         raise ResultsError(f"the gate says {decision['outcome']}: {decision['reason']}")
     log.info("Gate: %s. %s", decision["outcome"], decision["reason"])
+    if decision["outcome"] in ("pass", "none"):
+        history.accept(run.folder, run.record["started_at"])
     return str(decision["outcome"])
 
 

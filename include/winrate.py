@@ -27,6 +27,8 @@ from include.intervals import (
     needed_pairs,
     sign_test,
 )
+from include.lengths import by_length
+from include.preferences import ResolvedPair, count_orders, resolve_pairs, unit_of, units_of
 from include.reconcile import Metrics, reconcile
 from include.records import (
     CategoryResult,
@@ -36,38 +38,21 @@ from include.records import (
     GenerationErrors,
     JudgeOutput,
     Judgment,
+    LengthResult,
     Missing,
     MissingBounds,
-    Order,
+    OrderCount,
     Pair,
     Position,
     Preference,
     Rate,
     Reliability,
-    Verdict,
     WinRate,
 )
+from include.wording import level, percent, plural
 
 UNCATEGORIZED = "(none)"
 """The category of prompts without one, where others have one."""
-
-SCORE: dict[Preference, float] = {"candidate": 1.0, "tie": 0.5, "baseline": 0.0}
-
-
-@dataclass(frozen=True)
-class ResolvedPair:
-    """A pair with its judgments and what they come to."""
-
-    pair: Pair
-    judgments: tuple[Judgment, ...]
-    preference: Preference | None
-    """None: no valid judgment in one of the orders, or the pair never reached the judge."""
-    consistent: bool | None
-    """Whether both orders agree; None where the judge was not asked or one order is missing."""
-
-    def verdict(self, order: Order) -> Verdict | None:
-        """What the judge said in one order."""
-        return next((j.verdict for j in self.judgments if j.order == order and j.verdict), None)
 
 
 @dataclass(frozen=True)
@@ -89,6 +74,8 @@ class _Findings:
     by_category: list[CategoryResult]
     said: list[Preference | None] | None
     """What each judgment prefers, None for an inference error; None without per-pair details."""
+    orders: list[OrderCount]
+    lengths: LengthResult | None
 
 
 @dataclass(frozen=True)
@@ -174,6 +161,8 @@ def compare(
         rubric=rubric.summarize(scores),
         reliability=found.reliability,
         missing=_missing(prompts, pairs, found),
+        orders=found.orders,
+        lengths=found.lengths,
     )
 
 
@@ -186,47 +175,6 @@ def verdict_of(win_rate: WinRate) -> ComparisonVerdict:
     return "inconclusive"
 
 
-def resolve_preference(
-    forward: Sequence[Judgment], backward: Sequence[Judgment]
-) -> Preference | None:
-    """One preference from the judgments of a pair in both orders.
-
-    Orders that disagree make a tie, also when only one of them names a winner. None unless there is
-    exactly one valid judgment per order: a preference is never guessed.
-
-    Example:
-        >>> first = Judgment("p1", "forward", "A>B")
-        >>> second = Judgment("p1", "backward", "A>B")
-        >>> resolve_preference([first], [second])  # the judge follows the position
-        'tie'
-    """
-    valid = [[j.preference for j in order if j.preference] for order in (forward, backward)]
-    if [len(order) for order in valid] != [1, 1]:
-        return None
-    first, second = valid[0][0], valid[1][0]
-    return first if first == second else "tie"
-
-
-def resolve_pairs(pairs: Sequence[Pair], judgments: Sequence[Judgment]) -> list[ResolvedPair]:
-    """Every pair with its judgments; judgments of pairs that were not judged are ignored."""
-    by_prompt: defaultdict[str, list[Judgment]] = defaultdict(list)
-    for judgment in judgments:
-        by_prompt[judgment.prompt_id].append(judgment)
-    return [_resolve(pair, by_prompt.get(pair.prompt_id, [])) for pair in pairs]
-
-
-def _resolve(pair: Pair, judgments: Sequence[Judgment]) -> ResolvedPair:
-    if pair.status != "judged":
-        return ResolvedPair(pair, (), "tie" if pair.status == "identical" else None, None)
-    forward = [j for j in judgments if j.order == "forward"]
-    backward = [j for j in judgments if j.order == "backward"]
-    preference = resolve_preference(forward, backward)
-    agreed = len({j.preference for j in judgments if j.preference}) == 1
-    return ResolvedPair(
-        pair, tuple(judgments), preference, agreed if preference is not None else None
-    )
-
-
 def _from_rows(
     prompts: int,
     generation_errors: GenerationErrors,
@@ -237,7 +185,7 @@ def _from_rows(
     rows = resolve_pairs(pairs, judgments)
     counts = _count(rows, prompts, generation_errors)
     interval = _interval(rows, levels.deciding)
-    points = sum(SCORE[row.preference] for row in rows if row.preference)
+    points = sum(row.score for row in rows if row.score is not None)
     decided = sum(row.preference is not None for row in rows)
     judged = sum(pair.status == "judged" for pair in pairs)
     reliability = _reliability(rows, levels.asked)
@@ -254,6 +202,8 @@ def _from_rows(
         reliability=reliability,
         by_category=_by_category(rows, levels.asked),
         said=[judgment.preference for row in rows for judgment in row.judgments],
+        orders=count_orders(rows),
+        lengths=by_length(rows, levels.asked),
     )
 
 
@@ -283,11 +233,11 @@ def _count(
 
 def _interval(rows: Sequence[ResolvedPair], confidence_level: float) -> Interval:
     decided = [row for row in rows if row.preference]
-    scores = [SCORE[row.preference] for row in decided if row.preference]
+    scores = [row.score for row in decided if row.score is not None]
     if not scores:
         return Interval(None, None, None, None, 0, "none: no pair has a preference")
-    clusters = [_cluster(row.pair) for row in decided]
-    return cluster_t_interval(scores, clusters, confidence_level, _unit(decided))
+    clusters = [row.unit for row in decided]
+    return cluster_t_interval(scores, clusters, confidence_level, units_of(decided))
 
 
 def _as_win_rate(interval: Interval, confidence_level: float, candidates: int = 1) -> WinRate:
@@ -304,14 +254,6 @@ def _as_win_rate(interval: Interval, confidence_level: float, candidates: int = 
         interval.units,
         candidates,
     )
-
-
-def _cluster(pair: Pair) -> str:
-    return f"prompt {pair.prompt_id}" if pair.group is None else f"group {pair.group}"
-
-
-def _unit(rows: Sequence[ResolvedPair]) -> str:
-    return "groups" if any(row.pair.group is not None for row in rows) else "prompts"
 
 
 def _missing_bounds(points: float, decided: float, prompts: float) -> MissingBounds:
@@ -344,23 +286,23 @@ Observed = tuple[bool, str]
 def _reliability(rows: Sequence[ResolvedPair], confidence_level: float) -> Reliability:
     asked = [row for row in rows if row.pair.status == "judged"]
     said = [
-        (judgment.verdict, _cluster(row.pair))
+        (judgment.verdict, row.unit)
         for row in asked
         for judgment in row.judgments
         if judgment.verdict
     ]
     errors = [
-        (n >= sum(judgment.verdict is not None for judgment in row.judgments), _cluster(row.pair))
+        (n >= sum(judgment.verdict is not None for judgment in row.judgments), row.unit)
         for row in asked
         for n in range(2)
     ]
 
     def rate(observed: Sequence[Observed]) -> Rate:
-        return _rate(observed, confidence_level, _unit(asked))
+        return _rate(observed, confidence_level, units_of(asked))
 
     return Reliability(
         consistency=rate(
-            [(row.consistent, _cluster(row.pair)) for row in asked if row.consistent is not None]
+            [(row.consistent, row.unit) for row in asked if row.consistent is not None]
         ),
         preference_for_a=rate([(v == "A>B", unit) for v, unit in said if v != "A=B"]),
         ties=rate([(verdict == "A=B", unit) for verdict, unit in said]),
@@ -391,6 +333,7 @@ def _without_orders(found: _Findings) -> _Findings:
     return replace(
         found,
         position=replace(found.position, preference_for_a=None),
+        orders=[],
         reliability=replace(found.reliability, preference_for_a=rate),
     )
 
@@ -477,6 +420,8 @@ def _from_metrics(
         reliability=_reliability_of_totals(ties, valid, spoiled, pairs, unit, levels.asked),
         by_category=[],
         said=None,
+        orders=[],
+        lengths=None,
     )
 
 
@@ -514,7 +459,7 @@ def _complete_sizes(pairs: Sequence[Pair], spoiled: int) -> list[int]:
     sizes: defaultdict[str, int] = defaultdict(int)
     for pair in pairs:
         if pair.status in ("judged", "identical"):
-            sizes[_cluster(pair)] += 1
+            sizes[unit_of(pair)] += 1
     left = []
     for size in sorted(sizes.values()):
         gone = min(size, spoiled)
@@ -574,7 +519,7 @@ def _sentence(
         return f"Inconclusive: {unreliable}."
     if rate.estimate is None:
         return f"Inconclusive: no pair of {candidate} and {baseline} has a preference."
-    wins = f"wins {percent(rate.estimate)} of {_plural(found.pairs, 'pair')}"
+    wins = f"wins {percent(rate.estimate)} of {plural(found.pairs, 'pair')}"
     if rate.low is None or rate.high is None:
         return (
             f"Inconclusive: {candidate} {wins} against {baseline}, but all that counts is a single"
@@ -602,31 +547,3 @@ def _sentence(
     few = found.interval.units < FEW_UNITS
     rough = f" With only {found.interval.units} independent units the interval is rough."
     return text + (rough if few else "")
-
-
-def percent(share: float) -> str:
-    """A share as a percentage that never rounds onto 0, 50 or 100 from beside it.
-
-    Example:
-        >>> percent(0.78), percent(0.501), percent(0.9996)
-        ('78 %', '50.1 %', '99.96 %')
-    """
-    for digits in range(3):
-        text = f"{100 * share:.{digits}f}"
-        if float(text) not in (0, 50, 100) or math.isclose(float(text), 100 * share, abs_tol=1e-9):
-            break
-    return f"{text} %"
-
-
-def level(confidence: float) -> str:
-    """A confidence level as a percentage, with the digits that tell it from others.
-
-    Example:
-        >>> level(0.95), level(0.975), level(1 - 0.05 / 3)
-        ('95 %', '97.5 %', '98.33 %')
-    """
-    return f"{round(100 * confidence, 2):g} %"
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -23,6 +23,9 @@ from typing import Any
 
 import psutil
 import requests
+from requests.adapters import HTTPAdapter
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
+from urllib3 import Retry
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "NOVA_JUDGE_LOCAL"
@@ -175,6 +178,15 @@ class Api:
         self.place = place
         self.session = requests.Session()
         self.session.trust_env = False  # it is on this machine: no proxy
+        # Airflow on SQLite answers 500 while another of its processes holds the database.
+        busy = Retry(
+            5,
+            backoff_factor=0.5,
+            status_forcelist=[500, 503],
+            allowed_methods=["GET", "PATCH"],
+            raise_on_status=False,
+        )
+        self.session.mount("http://", HTTPAdapter(max_retries=busy))
         self.token_age = 0.0
 
     @property
@@ -218,6 +230,12 @@ class Api:
         except (requests.RequestException, OSError, KeyError, ValueError, StopIteration):
             return False
 
+    @retry(
+        retry=retry_if_exception_type(requests.HTTPError),
+        stop=stop_after_attempt(5),
+        wait=wait_fixed(1),
+        reraise=True,
+    )
     def set_pool(self, name: str, slots: int, description: str) -> None:
         """Create a pool unless it is there; deferred tasks count, for their jobs run."""
         known = [pool["name"] for pool in self.call("GET", "/pools")["pools"]]

@@ -18,7 +18,7 @@ from include.errors import DatasetError, JudgeError, ResultsError
 from include.planning import Assumptions, Groups
 from include.prompts import open_prompts
 from include.records import Comparison
-from include.winrate import level, percent
+from include.wording import level, percent
 from scripts.run import load
 
 COMPARISONS: TypeAdapter[list[Comparison]] = TypeAdapter(list[Comparison])

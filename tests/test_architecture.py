@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ownership": set(),
     "names": {"ownership"},
     "cloudwatch": set(),
+    "wording": set(),
     "storage": set(),
     "config": set(),
     "config_files": {"config", "errors"},
@@ -51,25 +52,32 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rubric": {"cells", "records"},
     "judge_output": {"cells", "errors", "records", "rubric"},
     "intervals": set(),
+    "preferences": {"records"},
     "reconcile": {"records", "rubric"},
-    "winrate": {"intervals", "reconcile", "records", "rubric"},
-    "gate": {"records", "winrate"},
-    "paired": {"intervals", "records", "winrate"},
-    "planning": {"gate", "records", "winrate"},
-    "charts": {"records", "winrate"},
-    "examples": {"winrate"},
+    "winrate": {"intervals", "lengths", "preferences", "reconcile", "records", "rubric"}
+    | {"wording"},
+    "lengths": {"intervals", "preferences", "records"},
+    "gate": {"records", "wording"},
+    "paired": {"intervals", "preferences", "records", "wording"},
+    "planning": {"gate", "records", "wording"},
+    "panels": {"records", "wording"},
+    "charts": {"panels", "records"},
+    "evidence": {"preferences", "records", "rubric", "storage"},
+    "history": {"parity", "records", "storage"},
+    "examples": {"preferences"},
     "model_summary": {"records"},
-    "parity": {"config", "records", "winrate"},
-    "report": {"examples", "parity", "reconcile", "records", "winrate"},
+    "parity": {"config", "records", "wording"},
+    "report": {"charts", "examples", "panels", "parity", "preferences", "reconcile", "records"}
+    | {"wording"},
     # where they are put together
-    "publish": {"charts", "config", "gate", "judge", "records", "report", "rubric", "storage"}
-    | {"examples", "ledger", "model_summary", "parity", "reconcile", "winrate"},
+    "publish": {"charts", "config", "evidence", "examples", "gate", "history", "judge", "ledger"}
+    | {"model_summary", "paired", "parity", "reconcile", "records", "report", "storage"},
     "runs": GROUND,
     "asking": GROUND
     | {"batch", "existing_responses", "generate", "ledger", "pace", "providers", "quotas", "runs"},
     "steps": GROUND
     | {"asking", "deploy", "judge", "judge_output", "ledger", "pairs", "preflight", "prompts"}
-    | {"generate", "planning", "publish", "runs", "winrate"},
+    | {"generate", "history", "planning", "publish", "runs", "winrate"},
     # the glue to Airflow
     "tasks": {"account", "config_files", "errors", "ownership", "runs", "steps"},
     "operators": {"asking", "cloudwatch", "errors", "judge", "ownership", "runs", "steps", "tasks"},

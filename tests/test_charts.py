@@ -1,23 +1,29 @@
-"""Facts about the drawings: they are PNGs, never crash, and point the right way."""
+"""Facts about the drawings: never a crash, the right way round, and no harm to a page."""
 
-import io
-import struct
+import re
 import sys
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import pytest
 
-from include import charts
-from include.charts import evaluation_metrics, gauge_point, win_rates
-from include.records import GenerationErrors, JudgeOutput, Judgment, Pair
+from include import charts, panels, rubric
+from include.records import (
+    GenerationErrors,
+    JudgeOutput,
+    Judgment,
+    OrderCount,
+    Pair,
+    RubricScore,
+)
 from include.winrate import compare
 
 SIX_PANELS = [
-    "Judgments by verdict",
-    "Win rate, 95 % interval",
-    "Preferences, share of pairs",
-    "Wins, pairs",
-    "Win rate of the candidate, %",
+    "What the judge said",
+    "Win rate with 95 % interval",
+    "Whom the judge prefers",
+    "Wins without the ties",
+    "Win rate of the candidate, % of pairs",
     "Statistics",
 ]
 
@@ -52,15 +58,13 @@ def make(wins, losses, ties=0, errors=0, *, details=True, group=None, category=N
 def figures(monkeypatch):
     """The figures that are drawn, to read their texts."""
     drawn = []
-    original = charts._figure
-    monkeypatch.setattr(charts, "_figure", lambda *size: drawn.append(original(*size)) or drawn[-1])
+    original = charts._empty
+    monkeypatch.setattr(charts, "_empty", lambda *size: drawn.append(original(*size)) or drawn[-1])
     return drawn
 
 
-def draw(comparison, chart=evaluation_metrics):
-    target = io.BytesIO()
-    chart(comparison, target)
-    return target.getvalue()
+def draw(comparison):
+    return charts.together(panels.six(comparison), f"{comparison.candidate} against it")
 
 
 def texts(axes):
@@ -68,17 +72,18 @@ def texts(axes):
 
 
 def test_six_panels_are_drawn_with_their_units(figures):
-    png = draw(make(12, 6, 2))
-    assert png.startswith(b"\x89PNG")
+    png, svg = draw(make(12, 6, 2))
+    assert png.startswith(b"\x89PNG") and b"<svg" in svg
     assert [axes.get_title() for axes in figures[0].axes] == SIX_PANELS
     assert "judgments" in figures[0].axes[0].get_ylabel()
-    assert "pairs" in figures[0].axes[3].get_ylabel()
+    assert "pairs" in figures[0].axes[1].get_xlabel() and "20\npairs" in texts(figures[0].axes[2])
+    assert "pairs" in figures[0].axes[3].get_ylabel() and "pairs" in SIX_PANELS[4]
 
 
 def test_totals_alone_are_drawn_as_judgments(figures):
     draw(make(12, 6, 2, details=False))
-    titles = [axes.get_title() for axes in figures[0].axes]
-    assert titles[2:4] == ["Preferences, share of judgments", "Wins, judgments"]
+    assert "40\njudgments" in texts(figures[0].axes[2])
+    assert figures[0].axes[3].get_ylabel() == "judgments won"
     assert "24" in texts(figures[0].axes[3])
 
 
@@ -99,8 +104,33 @@ def test_totals_alone_are_drawn_as_judgments(figures):
     ],
 )
 def test_degenerate_numbers_are_drawn(comparison):
-    assert draw(comparison).startswith(b"\x89PNG")
-    assert draw([comparison], win_rates).startswith(b"\x89PNG")
+    drawn = charts.draw([comparison], threshold=0.45)
+    assert {"charts/evaluation_metrics.png", "charts/win_rates.svg", "charts/orders.csv"} <= set(
+        drawn.files
+    )
+    for drawing in drawn.drawings:
+        root = ElementTree.fromstring(drawing.svg)
+        assert root.tag == "svg" and drawing.panel.text and drawing.panel.unit
+
+
+def test_every_chart_is_png_svg_and_csv():
+    files = charts.draw([make(12, 6, 2)], None).files
+    names = {name.rpartition(".")[0] for name in files}
+    assert names == {
+        f"charts/{n}" for n in ("evaluation_metrics", "lengths", "orders", "win_rates")
+    }
+    assert len(files) == 3 * len(names)
+
+
+def test_charts_of_further_candidates_carry_their_names():
+    first, second = make(12, 6, 2), replace(make(3, 9), candidate="mistral")
+    drawn = charts.draw([first, second], None)
+    assert "charts/evaluation_metrics-mistral.png" in drawn.files
+    assert [drawing.candidate for drawing in drawn.drawings][:2] == [None, "claude"]
+
+
+def test_without_comparisons_nothing_is_drawn():
+    assert charts.draw([], None) == charts.Charts([], {})
 
 
 @pytest.mark.parametrize(
@@ -115,12 +145,13 @@ def test_degenerate_numbers_are_drawn(comparison):
 def test_the_lead_is_stated_also_when_there_is_none(figures, wins, losses, says):
     draw(make(wins, losses))
     assert says in texts(figures[0].axes[3])
+    assert says in panels.wins(make(wins, losses)).text
 
 
 def test_the_gauge_is_not_mirrored():
-    assert gauge_point(0.0) == pytest.approx((-1, 0))
-    assert gauge_point(0.5) == pytest.approx((0, 1))
-    assert gauge_point(1.0) == pytest.approx((1, 0))
+    assert panels.gauge_point(0.0) == pytest.approx((-1, 0))
+    assert panels.gauge_point(0.5) == pytest.approx((0, 1))
+    assert panels.gauge_point(1.0) == pytest.approx((1, 0))
 
 
 def test_the_needle_of_a_winning_candidate_points_right(figures):
@@ -153,15 +184,84 @@ def test_long_names_are_shortened_in_the_middle(figures):
 
 
 def test_win_rates_show_candidates_and_categories(figures):
-    draw([make(9, 4, category="code"), make(3, 2)], win_rates)
-    labels = [label.get_text() for label in figures[0].axes[0].get_yticklabels()]
-    assert labels == ["claude", "code", "claude"]
+    charts.alone(panels.forest([make(9, 4, category="code"), make(3, 2)]))
+    names = [text for text in texts(figures[0].axes[0]) if "%" not in text]
+    assert names == ["claude", "code", "claude"]
 
 
-def test_win_rates_of_nothing_are_drawn():
-    png = draw([], win_rates)
-    width, height = struct.unpack(">II", png[16:24])
-    assert width > 500 and height > 100
+def test_what_the_gate_asks_for_is_a_line_of_its_own(figures):
+    charts.alone(panels.forest([make(9, 4)], 0.45))
+    charts.alone(panels.forest([make(9, 4)], 0.5))
+    places = [
+        {line.get_xdata()[0] for line in figure.axes[0].lines if line.get_linestyle() == ":"}
+        for figure in figures
+    ]
+    assert places == [{45.0}, set()]
+
+
+def test_the_level_of_an_interval_is_not_rounded():
+    bonferroni = replace(make(9, 4).win_rate, confidence_level=0.975)
+    assert "97.5 %" in panels.win_rate(replace(make(9, 4), win_rate=bonferroni)).title
+
+
+def both(forward, backward):
+    return OrderCount(forward, backward, 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "come_to"),
+    [
+        (both("candidate", "candidate"), "candidate in both"),
+        (both("tie", "tie"), "tie in both"),
+        (both("baseline", "candidate"), "position A in both"),
+        (both("candidate", "baseline"), "position B in both"),
+        (both("candidate", "tie"), "a win and a tie"),
+        (both(None, "baseline"), "no verdict in one or both"),
+        (both(None, None), "no verdict in one or both"),
+    ],
+)
+def test_what_both_orders_come_to(said, come_to):
+    panel = panels.orders(replace(make(3, 2), orders=[said]))
+    assert panel.rows == [
+        {
+            "forward": said.forward or "no verdict",
+            "backward": said.backward or "no verdict",
+            "come to": come_to,
+            "pairs": 1,
+        }
+    ]
+    assert f"{come_to} 1" in panel.text
+
+
+def test_a_judge_without_a_rubric_has_no_margins():
+    assert panels.margins(make(3, 2)) is None
+    assert panels.lengths(make(3, 2, details=False)) is None
+
+
+def test_margins_are_told_with_their_side():
+    scores = [RubricScore(f"p{n}", 0.2, 0.6, margin) for n, margin in enumerate((-0.4, -0.05, 0.3))]
+    panel = panels.margins(replace(make(3, 2), rubric=rubric.summarize(scores)))
+    assert panel.text.startswith("Mean margin -0.050") and "2 of 3 pairs" in panel.text
+    assert sum(row["pairs"] for row in panel.rows) == 3
+    assert charts.alone(panel)[0].startswith(b"\x89PNG")
+
+
+def test_a_spreadsheet_takes_no_name_for_a_formula():
+    panel = panels.forest([replace(make(3, 2), candidate="=HYPERLINK(1)")])
+    assert "'=HYPERLINK(1)" in charts.table(panel)
+
+
+def test_a_drawing_for_a_page_uses_the_pages_colours_and_nothing_from_elsewhere():
+    hostile = replace(make(9, 4), candidate="<script>alert(1)</script>", baseline="</svg><b>")
+    for drawing in charts.draw([hostile], 0.45).drawings:
+        tags = {node.tag.rpartition("}")[2] for node in ElementTree.fromstring(drawing.svg).iter()}
+        assert not tags & {"script", "b", "style", "metadata", "image", "foreignObject"}
+        assert not re.search(r"#[0-9a-f]{6}", drawing.svg.lower().replace("#000000", ""))
+        assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', drawing.svg))
+
+
+def test_equal_numbers_make_equal_files():
+    assert charts.draw([make(9, 4)], None).files == charts.draw([make(9, 4)], None).files
 
 
 def test_roles_differ_in_lightness():
@@ -169,7 +269,7 @@ def test_roles_differ_in_lightness():
         red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
         return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
-    roles = sorted(map(lightness, (charts.CANDIDATE, charts.BASELINE, charts.TIE)))
+    roles = sorted(map(lightness, (panels.CANDIDATE, panels.BASELINE, panels.TIE)))
     assert roles[1] - roles[0] > 0.3 and roles[2] - roles[1] > 0.1
 
 

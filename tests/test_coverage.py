@@ -16,8 +16,8 @@ from scipy import stats
 from include import winrate
 from include.intervals import cluster_t_interval, conservative_interval
 from include.paired import compare_runs
+from include.preferences import ResolvedPair
 from include.records import GenerationErrors, JudgeOutput, Judgment, Pair
-from include.winrate import ResolvedPair
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from scipy import stats
 
 from include.intervals import cluster_t_interval
 from include.paired import compare_runs
+from include.preferences import SCORE, ResolvedPair
 from include.records import Pair
-from include.winrate import SCORE, ResolvedPair
 
 PREFERENCES = ("candidate", "tie", "baseline", None)
 

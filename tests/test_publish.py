@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import asdict, replace
+from types import MappingProxyType
 from uuid import uuid4
 
 import pytest
 from sandbox_server import Sandbox
 
-from include import ledger, storage
+from include import history, ledger, storage
 from include.config import RunConfig
 from include.config_files import resolve_config
 from include.pairs import make_pairs
@@ -16,6 +17,7 @@ from include.records import (
     GenerationErrors,
     JudgeOutput,
     Judgment,
+    Pair,
     Prompt,
     Response,
     RubricScore,
@@ -35,7 +37,7 @@ PROMPTS = [Prompt(f"p{n}", f"Question {n}?", category="a" if n % 2 else "b") for
 
 @pytest.fixture
 def folder(sandbox: Sandbox) -> RunFolder:
-    return RunFolder(sandbox.client("s3"), f"s3://nova-judge-sandbox/test/{uuid4()}")
+    return RunFolder(sandbox.client("s3"), f"s3://nova-judge-sandbox/{uuid4()}/run")
 
 
 @pytest.fixture(scope="module")
@@ -86,15 +88,18 @@ def write_run(config, folder, candidate=()):
     judge(config, folder, pairs)
 
 
-def judge(config, folder, pairs):
-    """Let the judge prefer the candidate, but for two pairs and one that it contradicts itself on.
+LOST, SWAYED = ("A>B", "B>A"), ("A>B", "A>B")
+
+
+def judge(config, folder, pairs, said=MappingProxyType({0: LOST, 1: LOST, 2: SWAYED})):
+    """Let the judge prefer the candidate, but where `said` has something else for a pair.
 
     Args:
         config: Of the run.
         folder: Where the comparison goes.
         pairs: All that there are.
+        said: What it says in both orders, by the pair's number.
     """
-    said = {0: ("A>B", "B>A"), 1: ("A>B", "B>A"), 2: ("A>B", "A>B")}
     judgments = [
         Judgment(pair.prompt_id, order, verdict)
         for n, pair in enumerate(pairs)
@@ -117,8 +122,8 @@ def judge(config, folder, pairs):
     folder.write("comparisons/claude.json", json.dumps(result))
 
 
-def published(config, folder):
-    publish(config, folder, dag_id="d", run_id="r", started_at="2026-01-05T06:00:00+00:00")
+def published(config, folder, started_at="2026-01-05T06:00:00+00:00"):
+    publish(config, folder, dag_id="d", run_id="r", started_at=started_at)
     return json.loads(folder.read(storage.SUMMARY)), folder.read(storage.REPORT).decode()
 
 
@@ -176,7 +181,7 @@ def test_failures_and_degenerate_answers_are_told(config, folder):
 def test_of_many_pairs_some_of_every_kind_are_shown(config, folder):
     write_run(config, folder, [failed(n, "claude") for n in range(50, 60)])
     page = published(config, folder)[1]
-    assert page.count("<details>") == 2 + 1 + 5 + 2
+    assert page.count('<details class="pair">') == 2 + 1 + 5 + 2
     for words in ("2 of 2 shown", "1 of 1 shown", "5 of 47 shown", "2 of 10 shown"):
         assert words in page
 
@@ -186,7 +191,9 @@ def test_a_rubric_is_shown_with_its_pairs(config, folder):
     scores = [RubricScore(f"p{n}", 0.6, 0.2, 0.4, [], f"Because of {n}.") for n in range(60)]
     folder.write_records("judgments/claude.rubric.jsonl", scores)
     page = published(config, folder)[1]
-    assert "Because of 0." in page and page.count("Because of ") == page.count("<details>")
+    assert "Because of 0." in page and page.count("Because of ") == page.count(
+        '<details class="pair">'
+    )
 
 
 def test_a_run_that_ended_before_its_prompts_has_a_summary(config, folder):
@@ -196,3 +203,63 @@ def test_a_run_that_ended_before_its_prompts_has_a_summary(config, folder):
     assert summary["provenance"]["digests"]["dataset"] is None
     assert [model["responses"]["ok"] for model in summary["models"]] == [0, 0]
     assert "No candidate could be compared" in page
+
+
+def test_every_chart_lies_in_the_run_folder(config, folder):
+    write_run(config, folder)
+    summary, _ = published(config, folder)
+    charts = folder.names("charts/")
+    assert "charts/evaluation_metrics.png" in charts and "charts/lengths.csv" in charts
+    assert folder.at("charts/win_rates.png") == summary["artifacts"]["win_rates"]
+    assert folder.read("charts/orders.svg").startswith(b"<?xml")
+
+
+@pytest.fixture
+def accepted(config, folder):
+    """An accepted run of the same evaluation, a day before, in which every pair was won."""
+    earlier = RunFolder(folder.s3, f"{folder.uri}-earlier")
+    write_run(config, earlier)
+    pairs = list(earlier.read_records("pairs/claude/pairs.jsonl", Pair))
+    judge(config, earlier, pairs, said={})
+    started_at = "2026-01-04T06:00:00+00:00"
+    published(config, earlier, started_at)
+    history.accept(earlier, started_at)
+    return earlier
+
+
+def test_what_has_changed_since_the_accepted_run_is_told(config, folder, accepted):
+    write_run(config, folder)
+    summary, page = published(config, folder)
+    change = summary["comparisons"][0]["change"]
+    assert (change["worsened"], change["unchanged"], change["improved"]) == (3, 57, 0)
+    assert summary["accepted"]["uri"] == accepted.uri
+    assert summary["accepted"]["differences"] == []
+    assert change["sentence"].split(":")[0] in page
+
+
+def test_without_an_accepted_run_there_is_no_change(config, folder):
+    write_run(config, folder)
+    summary, page = published(config, folder)
+    assert summary["accepted"] is None and summary["comparisons"][0]["change"] is None
+    assert "Since the last accepted run" not in page
+
+
+def test_a_run_whose_pairs_are_gone_is_named_without_a_change(config, folder, accepted):
+    bucket, key = storage.split_uri(accepted.at("pairs/claude/pairs.jsonl"))
+    accepted.s3.delete_object(Bucket=bucket, Key=key)
+    write_run(config, folder)
+    summary, _ = published(config, folder)
+    assert summary["accepted"]["uri"] == accepted.uri
+    assert summary["comparisons"][0]["change"] is None
+
+
+def test_models_that_have_changed_since_are_flagged(config, folder, accepted):
+    (claude,) = config.candidates
+    other = config.model_copy(
+        update={"candidates": [claude.model_copy(update={"model_id": "us.anthropic.claude-next"})]}
+    )
+    write_run(other, folder)
+    summary, page = published(other, folder)
+    (difference,) = summary["accepted"]["differences"]
+    assert difference["what"] == "model of claude"
+    assert "Also changed: model of claude" in page

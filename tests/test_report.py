@@ -1,21 +1,26 @@
 """Facts about the page: it says what the numbers say, and nothing in it can do harm."""
 
-import base64
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
+from include import charts
+from include.preferences import resolve_pairs
 from include.records import (
+    Change,
     Cost,
     Criterion,
     CriterionResult,
+    Difference,
+    EarlierRun,
     ErrorExample,
     Gate,
     GenerationErrors,
     JudgeOutput,
     Judgment,
     Latency,
+    LeftOut,
     ModelSettings,
     ModelSummary,
     Notice,
@@ -32,14 +37,20 @@ from include.report import (
     LONGEST_TEXT,
     ReportPair,
     ReportPairs,
-    interval_drawing,
+    duration,
+    interval_places,
+    longest_text,
     render,
     report_pair,
+    trust,
+    worst_category,
 )
-from include.winrate import compare, resolve_pairs
+from include.winrate import compare
 
 HOSTILE = "<script>alert(1)</script></iframe><img src=x onerror=alert(1)> {{ 7 * 7 }} \u202e"
-VOID = {"meta", "img", "br", "line", "circle", "link", "input"}
+VOID = {"meta", "img", "br", "line", "circle", "link", "input", "path", "use", "rect"}
+
+NONE = GenerationErrors(0, 0)
 
 
 class Page(HTMLParser):
@@ -120,10 +131,10 @@ def make_loss(i=0, text="plain", **changes):
     return replace(pair, **changes)
 
 
-def page(*comparisons, charts=None, examples=(), **changes):
+def page(*comparisons, drawings=(), examples=(), **changes):
     summary = make_summary(*comparisons, **changes)
     groups = [ReportPairs("lost", list(examples), len(examples))] if examples else []
-    return Page(render(summary, charts=charts or {}, examples=groups))
+    return Page(render(summary, drawings=drawings, examples=groups))
 
 
 def test_the_page_says_verdict_interval_pairs_and_gate():
@@ -131,7 +142,7 @@ def test_the_page_says_verdict_interval_pairs_and_gate():
     shown = page(result)
     assert shown.open == []
     assert shown.says(result.sentence)
-    assert shown.says("66 of 66 prompts") and shown.says("percentage points from 50 %")
+    assert shown.says("66 pairs of 66 prompts") and shown.says("percentage points from 50 %")
     assert shown.says("gate: pass") and shown.says("superiority needs a win rate")
 
 
@@ -150,35 +161,139 @@ def test_model_output_is_harmless():
         result,
         result,
         examples=[hostile],
-        charts={HOSTILE: b"png"},
+        drawings=charts.draw([result], None).drawings,
         warnings=[Notice(HOSTILE, HOSTILE)],
         provenance={HOSTILE: {"x": HOSTILE}},
         evaluation=HOSTILE,
     )
     assert shown.open == []
     assert "script" not in shown.tags and "iframe" not in shown.tags
-    assert shown.tags.count("img") == 1
+    assert "img" not in shown.tags
     assert not [name for _, name, _ in shown.attributes if name.startswith("on")]
     assert shown.says("{{ 7 * 7 }}")
 
 
 def test_nothing_is_fetched_from_elsewhere():
-    shown = page(make_comparison(), charts={"Six panels": b"png"}, examples=[make_loss()])
-    links = [value for _, name, value in shown.attributes if name in ("src", "href", "srcset")]
-    assert links == ["data:image/png;base64," + base64.b64encode(b"png").decode()]
-    policy = dict((name, value) for tag, name, value in shown.attributes if tag == "meta")
-    assert "link" not in shown.tags and policy
+    result = make_comparison()
+    drawings = charts.draw([result], 0.45).drawings
+    shown = page(result, drawings=drawings, examples=[make_loss()])
+    links = [
+        value
+        for _, name, value in shown.attributes
+        if name in ("src", "href", "srcset", "xlink:href")
+    ]
+    assert links and all(link.startswith("#") for link in links)
+    assert not {"link", "img", "image"} & set(shown.tags)
     assert any("default-src 'none'" in value for _, _, value in shown.attributes)
 
 
-def test_every_image_has_an_alternative_text():
-    shown = page(make_comparison(), charts={"Six panels: claude against qwen": b"png"})
-    alternatives = [value for tag, name, value in shown.attributes if (tag, name) == ("img", "alt")]
-    assert alternatives == ["Six panels: claude against qwen"]
-    labels = [
-        value for tag, name, value in shown.attributes if (tag, name) == ("svg", "aria-label")
-    ]
-    assert labels[0].startswith("Win rate 77 %, interval 66 % to 87 %")
+def test_every_drawing_says_what_it_shows_and_has_its_numbers():
+    result = make_comparison()
+    shown = page(result, drawings=charts.draw([result], None).drawings)
+    labels = [value for tag, name, value in shown.attributes if name == "aria-label"]
+    labels = [label.replace("\N{NO-BREAK SPACE}", " ") for label in labels]
+    assert any(label.startswith("Win rate 77 %, interval 66 % to 87 %") for label in labels)
+    assert any("Of 66 judged pairs: candidate in both 51" in label for label in labels)
+    assert shown.tags.count("figure") == 8
+    assert shown.tags.count("summary") == 8 and shown.says("forward backward come to pairs")
+    assert shown.says("unit: judgments") and shown.says("unit: pairs")
+
+
+def test_drawings_of_several_candidates_stand_below_their_names():
+    first, second = make_comparison(), replace(make_comparison(3, 9), candidate="mistral")
+    shown = page(first, second, drawings=charts.draw([first, second], None).drawings)
+    assert shown.tags.count("figure") == 1 + 2 * 7 and shown.tags.count("h3") == 2
+
+
+def test_the_first_screen_shows_what_the_gate_asks_for():
+    gate = Gate("fail", "non-inferiority needs more.", 0.45)
+    shown = page(make_comparison(), gate=gate)
+    lines = [value for tag, name, value in shown.attributes if (tag, name) == ("line", "x1")]
+    assert "290.0" in lines and shown.says("what the gate asks for, 45 %")
+
+
+def test_three_lost_pairs_are_linked_from_the_first_screen():
+    shown = page(make_comparison(), examples=[make_loss(n) for n in range(5)])
+    links = [value for tag, name, value in shown.attributes if (tag, name) == ("a", "href")]
+    places = [value for tag, name, value in shown.attributes if (tag, name) == ("h4", "id")]
+    assert links == ["#pair-0", "#pair-1", "#pair-2"] and set(links) <= {f"#{p}" for p in places}
+
+
+def test_the_worst_category_is_named_where_there_are_several():
+    result = make_comparison()
+    (only,) = result.by_category
+    assert worst_category(result) is None
+    low = replace(only, category="law", win_rate=replace(only.win_rate, estimate=0.2))
+    none = replace(only, category="none", win_rate=replace(only.win_rate, estimate=None))
+    several = replace(result, by_category=[only, low, none])
+    assert worst_category(several) == low
+    assert page(several).says("Worst category law : 20 %")
+
+
+def doubts(comparison):
+    return {row.what for row in trust(comparison) if row.doubtful}
+
+
+def test_what_a_verdict_rests_on_is_told_and_doubts_are_marked():
+    sound = make_comparison()
+    assert doubts(replace(sound, counts=replace(sound.counts, generation_errors=NONE))) == set()
+    failed = replace(sound.counts, generation_errors=GenerationErrors(0, 9))
+    assert doubts(replace(sound, counts=failed)) == {"Missing"}
+    uneven = replace(sound, missing=replace(sound.missing, asymmetry_p_value=0.001))
+    assert "Missing" in doubts(uneven) and "fails more often" in trust(uneven)[0].text
+    swaying = replace(sound, position=replace(sound.position, consistency=0.55))
+    assert doubts(swaying) == {"Judge's two orders"}
+    lean = replace(sound.reliability.preference_for_a, estimate=0.8, low=0.7, high=0.9)
+    leaning = replace(sound, reliability=replace(sound.reliability, preference_for_a=lean))
+    assert "position A wins 80 %" in trust(leaning)[1].text
+    assert doubts(make_comparison(details=False)) >= {"Evidence", "Judge's two orders"}
+
+
+CHANGE = Change(
+    verdict="worse",
+    sentence="claude wins 60 % of 66 shared prompts, 77 % before.",
+    prompts=66,
+    earlier=0.77,
+    later=0.6,
+    difference=-0.17,
+    low=-0.3,
+    high=-0.04,
+    confidence_level=0.95,
+    method="cluster t on 66 prompts",
+    units=66,
+    improved=2,
+    worsened=13,
+    unchanged=51,
+    sign_test_p_value=0.007,
+    left_out=LeftOut(0, 0, 0, 0),
+)
+
+
+def test_the_change_since_the_accepted_run_stands_first_with_what_else_changed():
+    other = [Difference(f"{what} of claude", "a", HOSTILE) for what in ("x", "y", "z", "temper")]
+    accepted = EarlierRun("earlier__1", "2026-01-04T06:00:00Z", "s3://b/e", other)
+    shown = page(replace(make_comparison(), change=CHANGE), accepted=accepted)
+    assert shown.says("Since 2026-01-04 claude wins 60 % of 66 shared prompts, 77 % before.")
+    assert shown.says("Also changed: x of claude, y of claude, z of claude and 1 more.")
+    assert shown.says("temper of claude a <script>") and "script" not in shown.tags
+    same = replace(accepted, differences=[])
+    assert page(replace(make_comparison(), change=CHANGE), accepted=same).says(
+        "Models, settings, prompts, recipe and judge image are the same."
+    )
+    assert not page(make_comparison()).says("Since the last accepted run")
+
+
+@pytest.mark.parametrize(
+    ("end", "says"),
+    [("06:00:59", "59 s"), ("06:20:20", "20 min"), ("08:05:10", "2 h 5 min"), ("05:59:00", "0 s")],
+)
+def test_how_long_a_run_took_is_told_in_words(end, says):
+    assert duration("2026-01-05T06:00:00Z", f"2026-01-05T{end}+00:00") == says
+
+
+def test_the_more_pairs_a_page_has_the_less_of_each_text_is_shown():
+    assert longest_text(10) == LONGEST_TEXT and longest_text(1_000) == 4_000
+    assert longest_text(100_000) == 2_000
 
 
 def test_the_page_says_how_many_pairs_of_each_kind_it_shows():
@@ -186,9 +301,9 @@ def test_the_page_says_how_many_pairs_of_each_kind_it_shows():
         ReportPairs("lost", [make_loss(i) for i in range(20)], 23),
         ReportPairs("candidate_failed", [make_loss(99, candidate=None, verdict_forward=None)], 1),
     ]
-    shown = Page(render(make_summary(make_comparison()), charts={}, examples=groups))
+    shown = Page(render(make_summary(make_comparison()), drawings=[], examples=groups))
     assert shown.tags.count("details") == 21 and shown.open == []
-    assert shown.says("21 of 24, picked at random from each kind")
+    assert shown.says("21 of 24 pairs; where not all of a kind are shown they are picked at random")
     assert shown.says("Pairs that the candidate lost 20 of 23 shown")
     assert shown.says("Prompts that the candidate failed on 1 of 1 shown")
     assert shown.says("Candidate No usable response.")
@@ -219,7 +334,7 @@ def test_contradictions_with_nova_are_named():
     rows = [
         replace(row, nova=999.0) if row.metric == "ties" else row for row in result.reconciliation
     ]
-    assert page(replace(result, reconciliation=rows)).says("1: ties")
+    assert page(replace(result, reconciliation=rows)).says("contradict ours: ties")
 
 
 @pytest.mark.parametrize("status", ["complete", "partial", "capped", "failed"])
@@ -232,7 +347,7 @@ def test_numbers_that_only_differ_are_not_called_contradictions():
     result = make_comparison()
     score = Reconciliation("score", 3.0, 4.0, "score", "documented as b_scores")
     shown = page(replace(result, reconciliation=[*result.reconciliation, score]))
-    assert shown.says("Contradictions with Nova's numbers 0")
+    assert shown.says("Nova's own numbers agree with ours")
     assert shown.says("differs : documented as b_scores") and not shown.says("contradicts")
 
 
@@ -372,11 +487,11 @@ def test_cost_warnings_and_provenance_are_shown():
     assert page(make_comparison()).says("not known: no prices given")
 
 
-def test_the_drawing_is_on_a_scale_from_0_to_100_percent():
+def test_the_interval_is_on_a_scale_from_0_to_100_percent():
     result = make_comparison()
     half = replace(result, win_rate=replace(result.win_rate, estimate=0.5, low=0.0, high=1.0))
-    drawing = interval_drawing(half)
-    assert (drawing.low, drawing.estimate, drawing.high) == (20, 320, 620)
+    at = interval_places(half, 0.25)
+    assert (at.low, at.threshold, at.estimate, at.high) == (20, 170, 320, 620)
 
 
 def test_a_resolved_pair_becomes_a_pair_to_read():

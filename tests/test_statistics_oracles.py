@@ -15,9 +15,9 @@ from bench.installs import InstallError, python_of
 from include import winrate
 from include.intervals import cluster_t_interval
 from include.paired import compare_runs
+from include.preferences import SCORE, ResolvedPair
 from include.reconcile import mismatches
 from include.records import GenerationErrors, JudgeOutput, Judgment, Pair
-from include.winrate import ResolvedPair
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 PREFERENCES = DATA / "alpaca_eval_2.jsonl.gz"
@@ -111,7 +111,7 @@ class TestEvalstats:
         names = ("candidate", "tie", "baseline")
         runs = [rng.choices(names, weights, k=count) for weights in ((5, 3, 2), (4, 1, 5))]
         pairs = [Pair(f"p{i}", "q", "x", "y", "judged") for i in range(count)]
-        score = winrate.SCORE
+        score = SCORE
         # A preference as two runs of a binary benchmark: both, one or none of them won.
         binary = {"candidate": [1, 1], "tie": [1, 0], "baseline": [0, 0]}
         two = [[binary[name] for name in run] for run in runs]

@@ -25,6 +25,7 @@ from include.intervals import (
     needed_pairs,
     sign_test,
 )
+from include.preferences import resolve_pairs, resolve_preference
 from include.reconcile import mismatches, severity
 from include.records import (
     Comparison,
@@ -36,7 +37,7 @@ from include.records import (
     Pair,
     RubricScore,
 )
-from include.winrate import percent, resolve_preference
+from include.wording import percent
 
 WIN, LOSS, TIE = ("B>A", "A>B"), ("A>B", "B>A"), ("A=B", "A=B")
 ALWAYS_A, HALF_WIN, HALF_LOSS = ("A>B", "A>B"), ("B>A", "A=B"), ("A=B", "B>A")
@@ -124,7 +125,7 @@ class TestResolve:
 
     def test_judgments_of_unknown_prompts_are_ignored(self):
         pairs = make_pairs(3)
-        result = winrate.resolve_pairs(pairs[:2], judge(pairs, [WIN] * 3))
+        result = resolve_pairs(pairs[:2], judge(pairs, [WIN] * 3))
         assert [row.preference for row in result] == ["candidate", "candidate"]
 
 

@@ -1,0 +1,104 @@
+"""Runs of one evaluation, one after the other: which was accepted last, and what differs since."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from include import parity, storage
+from include.records import Difference, ModelSummary, Summary
+from include.storage import RunFolder
+
+
+def accept(folder: RunFolder, started_at: str) -> str:
+    """Note that a run was accepted: later runs of its evaluation are compared with it.
+
+    Args:
+        folder: Of the run.
+        started_at: When it started, ISO 8601 with an offset. Noting it twice changes nothing.
+    """
+    home, slug = _home(folder)
+    return home.write(f"accepted/{_moment(started_at)}_{slug}.json", json.dumps({"run": slug}))
+
+
+def last_accepted(folder: RunFolder, started_at: str) -> RunFolder | None:
+    """Return the folder of the accepted run that started last before this one.
+
+    A run whose summary is gone (a bucket's lifecycle rule) is passed over.
+    """
+    home, slug = _home(folder)
+    notes = [name for name in home.names("accepted/") if not name.endswith(f"_{slug}.json")]
+    for note in reversed([name for name in notes if name < f"accepted/{_moment(started_at)}"]):
+        run = RunFolder(folder.s3, home.at(json.loads(home.read(note))["run"]))
+        if run.names(storage.SUMMARY):
+            return run
+    return None
+
+
+def _home(folder: RunFolder) -> tuple[RunFolder, str]:
+    evaluation, _, slug = folder.uri.rpartition("/")
+    return RunFolder(folder.s3, evaluation), slug
+
+
+def _moment(iso: str) -> str:
+    """Return a moment so that its text sorts by time.
+
+    Example:
+        >>> _moment("2026-01-05T08:00:00+02:00")
+        '20260105T060000.000000Z'
+    """
+    return datetime.fromisoformat(iso).astimezone(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+
+
+def differences(earlier: Summary, later: Summary) -> list[Difference]:
+    """Name what was otherwise in an earlier run, the verdicts aside."""
+    return list(_differences(earlier, later))
+
+
+def _differences(earlier: Summary, later: Summary) -> Iterator[Difference]:
+    for what, before, now in (
+        ("environment", _environment(earlier), _environment(later)),
+        ("prompts", _digest(earlier, "dataset"), _digest(later, "dataset")),
+        ("judge image", _provenance(earlier, "judge_image"), _provenance(later, "judge_image")),
+        ("recipe", _digest(earlier, "recipe"), _digest(later, "recipe")),
+    ):
+        if before != now:
+            yield Difference(what, before, now)
+    known = {model.name: model for model in earlier.models}
+    yield from _baselines(earlier, later)
+    for model in later.models:
+        if model.name in known:
+            yield from _model(known[model.name], model)
+
+
+def _baselines(earlier: Summary, later: Summary) -> Iterator[Difference]:
+    before, now = (
+        next((model.name for model in each.models if model.role == "baseline"), "not known")
+        for each in (earlier, later)
+    )
+    if before != now:
+        yield Difference("baseline", before, now)
+
+
+def _model(earlier: ModelSummary, later: ModelSummary) -> Iterator[Difference]:
+    if earlier.model_id != later.model_id:
+        ids = (each.model_id or "not known" for each in (earlier, later))
+        yield Difference(f"model of {later.name}", *ids)
+    for row in parity.table([earlier, later]):
+        if row.values[0] != row.values[1]:
+            yield Difference(f"{row.name} of {later.name}", *row.values)
+
+
+def _environment(summary: Summary) -> str:
+    where = summary.environment
+    return f"{where.name} ({where.account_id}, {where.region})"
+
+
+def _digest(summary: Summary, of: str) -> str:
+    found = summary.provenance.get("digests", {}).get(of)
+    return f"sha256 {found[:12]}" if found else "not known"
+
+
+def _provenance(summary: Summary, key: str) -> str:
+    return str(summary.provenance.get(key) or "not known")

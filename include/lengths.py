@@ -1,0 +1,96 @@
+"""Resolved pairs in, how preferences go with the lengths of the responses out.
+
+A judge that likes long answers makes the longer-winded model win. Whether that happened cannot be
+seen here: a better answer may be longer because it is better. What can be seen is how far the two
+go together, which a reader should know before believing a win rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
+
+from include.intervals import Interval, cluster_t_interval
+from include.preferences import ResolvedPair, units_of
+from include.records import LengthBin, LengthResult, Rate, WinRate
+
+MOST_BINS = 5
+LEAST_PAIRS = 10
+"""Of a bin: fewer say nothing."""
+
+
+def by_length(rows: Sequence[ResolvedPair], confidence_level: float) -> LengthResult | None:
+    """Count preferences by the ratio of the two responses' lengths, in characters.
+
+    Args:
+        rows: Every pair of one comparison; those without a preference or with identical responses
+            do not count.
+        confidence_level: Of each interval; they are adjusted for nothing and decide nothing.
+
+    Returns:
+        None without any pair that counts.
+    """
+    found = sorted(
+        (
+            row
+            for row in rows
+            if row.preference and row.pair.status == "judged" and _ratio(row) is not None
+        ),
+        key=lambda row: (_ratio(row), row.pair.prompt_id),
+    )
+    if not found:
+        return None
+    return LengthResult(
+        baseline=median(len(row.pair.baseline or "") for row in found),
+        candidate=median(len(row.pair.candidate or "") for row in found),
+        longer_wins=_longer_wins(found, confidence_level),
+        bins=[_bin(part, confidence_level) for part in _parts(found)],
+    )
+
+
+def _ratio(row: ResolvedPair) -> float | None:
+    if not row.pair.baseline or not row.pair.candidate:
+        return None
+    return len(row.pair.candidate) / len(row.pair.baseline)
+
+
+def _longer_wins(rows: Sequence[ResolvedPair], confidence_level: float) -> Rate:
+    won = [row for row in rows if row.preference != "tie" and _ratio(row) != 1]
+    longer = [(row.preference == "candidate") == ((_ratio(row) or 0.0) > 1) for row in won]
+    found = cluster_t_interval(
+        [float(so) for so in longer],
+        [row.unit for row in won],
+        confidence_level,
+        units_of(won),
+        "one yes and one no",
+    )
+    return Rate(
+        found.estimate, found.low, found.high, confidence_level, found.method, sum(longer), len(won)
+    )
+
+
+def _parts(rows: Sequence[ResolvedPair]) -> list[Sequence[ResolvedPair]]:
+    """Cut sorted pairs into parts whose sizes differ by one at the most."""
+    count = max(1, min(MOST_BINS, len(rows) // LEAST_PAIRS))
+    ends = [round(len(rows) * n / count) for n in range(count + 1)]
+    return [rows[start:end] for start, end in pairwise(ends)]
+
+
+def _bin(rows: Sequence[ResolvedPair], confidence_level: float) -> LengthBin:
+    found: Interval = cluster_t_interval(
+        [row.score for row in rows if row.score is not None],
+        [row.unit for row in rows],
+        confidence_level,
+        units_of(rows),
+    )
+    rate = WinRate(
+        found.estimate,
+        found.low,
+        found.high,
+        confidence_level,
+        found.method,
+        found.standard_error,
+        found.units,
+    )
+    return LengthBin(_ratio(rows[0]) or 0.0, _ratio(rows[-1]) or 0.0, rate, len(rows))

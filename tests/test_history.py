@@ -1,0 +1,157 @@
+"""Facts about one run after the other: which was accepted last, and what else has changed since."""
+
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+from sandbox_server import Sandbox
+
+from include import history, storage
+from include.records import (
+    Difference,
+    Gate,
+    ModelSettings,
+    ModelSummary,
+    Occurrence,
+    ResponseCounts,
+    Summary,
+    SummaryEnvironment,
+)
+from include.storage import RunFolder
+
+SETTINGS = ModelSettings(512, 0.7, None, None, "messages", "{prompt}", None, None, False)
+
+
+@pytest.fixture
+def home(sandbox: Sandbox) -> RunFolder:
+    return RunFolder(sandbox.client("s3"), f"s3://nova-judge-sandbox/{uuid4()}")
+
+
+def run(home, slug, *, accepted=None):
+    """A run's folder, with a summary if it was accepted."""
+    folder = RunFolder(home.s3, home.at(slug))
+    if accepted:
+        folder.write(storage.SUMMARY, "{}")
+        history.accept(folder, accepted)
+    return folder
+
+
+def test_the_first_run_has_nothing_to_be_compared_with(home):
+    assert history.last_accepted(run(home, "a"), "2026-01-05T06:00:00Z") is None
+
+
+def test_the_run_that_started_last_before_this_one_is_found(home):
+    run(home, "a", accepted="2026-01-03T06:00:00+00:00")
+    second = run(home, "b", accepted="2026-01-04T06:00:00+00:00")
+    run(home, "c", accepted="2026-01-06T06:00:00+00:00")
+    assert history.last_accepted(run(home, "d"), "2026-01-05T06:00:00Z") == second
+
+
+def test_a_run_that_is_cleared_is_not_compared_with_itself(home):
+    first = run(home, "a", accepted="2026-01-03T06:00:00+00:00")
+    moment = "2026-01-04T06:00:00+00:00"
+    again = run(home, "b", accepted=moment)
+    assert history.last_accepted(again, moment) == first
+    assert history.last_accepted(again, "2026-01-07T06:00:00+00:00") == first
+
+
+def test_moments_of_other_time_zones_are_put_in_order(home):
+    run(home, "a", accepted="2026-01-04T23:00:00+00:00")
+    later = run(home, "b", accepted="2026-01-04T20:00:00-05:00")
+    assert history.last_accepted(run(home, "c"), "2026-01-05T06:00:00Z") == later
+
+
+def test_a_run_whose_folder_is_gone_is_passed_over(home):
+    kept = run(home, "a", accepted="2026-01-03T06:00:00+00:00")
+    history.accept(run(home, "gone"), "2026-01-04T06:00:00+00:00")
+    assert history.last_accepted(run(home, "c"), "2026-01-05T06:00:00Z") == kept
+
+
+def model(name, role="candidate", **changes):
+    found = ModelSummary(
+        name=name,
+        role=role,
+        provider="bedrock",
+        model_id=f"{name}-v1",
+        settings=SETTINGS,
+        responses=ResponseCounts(10, 0, 0, 0, 0, 0),
+        latency_ms=None,
+        input_tokens=None,
+        output_tokens=None,
+        median_characters=None,
+        median_output_tokens=None,
+        retries=0,
+        reused=0,
+        oldest=None,
+        errors=[],
+        repetition=None,
+        addressing_judge=Occurrence(0, None),
+    )
+    return replace(found, **changes)
+
+
+def summary(**changes):
+    found = Summary(
+        schema_version="1.0",
+        status="complete",
+        evaluation="e",
+        dag_id="d",
+        run_id="r",
+        started_at="2026-01-05T06:00:00Z",
+        ended_at="2026-01-05T06:20:00Z",
+        environment=SummaryEnvironment("production", "aws", "111122223333", "us-east-1"),
+        provenance={
+            "digests": {"dataset": "a" * 64, "recipe": "b" * 64, "config": "c" * 64},
+            "judge_image": "image:1",
+        },
+        gate=Gate("none", ""),
+        warnings=[],
+        cost=None,
+        artifacts={},
+        comparisons=[],
+        models=[model("qwen", "baseline"), model("claude")],
+    )
+    return replace(found, **changes)
+
+
+def test_nothing_that_decides_has_changed():
+    later = summary(
+        run_id="other",
+        ended_at="2026-02-01T00:00:00Z",
+        provenance={
+            **summary().provenance,
+            "digests": {**summary().provenance["digests"], "config": "d" * 64},
+            "git_sha": "abc",
+        },
+    )
+    assert history.differences(summary(), later) == []
+
+
+def test_everything_that_has_changed_is_named():
+    digests = {"dataset": "d" * 64, "recipe": "e" * 64}
+    later = summary(
+        provenance={"digests": digests, "judge_image": "image:2"},
+        environment=SummaryEnvironment("production", "aws", "111122223333", "eu-west-1"),
+        models=[
+            model("qwen", "baseline", settings=replace(SETTINGS, temperature=None)),
+            model("claude", model_id="claude-v2"),
+            model("mistral"),
+        ],
+    )
+    assert history.differences(summary(), later) == [
+        Difference(
+            "environment",
+            "production (111122223333, us-east-1)",
+            "production (111122223333, eu-west-1)",
+        ),
+        Difference("prompts", f"sha256 {'a' * 12}", f"sha256 {'d' * 12}"),
+        Difference("judge image", "image:1", "image:2"),
+        Difference("recipe", f"sha256 {'b' * 12}", f"sha256 {'e' * 12}"),
+        Difference("temperature of qwen", "0.7", "not sent"),
+        Difference("model of claude", "claude-v1", "claude-v2"),
+    ]
+
+
+def test_another_baseline_is_another_comparison():
+    later = summary(models=[model("llama", "baseline"), model("claude")])
+    assert history.differences(summary(), later) == [Difference("baseline", "qwen", "llama")]
