@@ -38,11 +38,14 @@ status: ## Say what is running
 logs: ## Follow the logs of Airflow and the sandbox
 reset: ## Stop, and forget the local state
 
+# Two at a time; tests/conftest.py says what must not run at once.
+PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+
 test: install ## Run the tests: offline, at most 25 minutes on two cores
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" $(PARALLEL)
 
 test-slow: install ## Run the tests that need a browser, a server or another Python
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow $(PARALLEL)
 
 bench-generation: install ## Measure asking models beside seven other ways: ARGS="--only bucket"
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.generation $(ARGS)

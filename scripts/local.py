@@ -107,6 +107,8 @@ def airflow_environment(place: Place) -> dict[str, str]:
         "dag_processor__refresh_interval": "10",
         "dag_processor__min_file_process_interval": "30",
         "scheduler__scheduler_idle_sleep_time": "0.3",
+        # Its processes share one SQLite file: they wait for each other, not 5 s but a minute.
+        "database__sql_alchemy_conn": f"sqlite:///{place.state}/airflow/airflow.db?timeout=60",
         "logging__worker_log_server_port": _free_port(),
         "logging__trigger_log_server_port": _free_port(),
         "usage_data_collection__enabled": "False",

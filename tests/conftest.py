@@ -24,3 +24,16 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     delays = "endpoint=0.3,delete=0.2,job=0.3"
     with running_sandbox(tmp_path_factory.mktemp("sandbox"), sandbox_delays=delays) as running:
         yield running
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let a file's tests run in one process, and those that start an Airflow one after the other.
+
+    The latter take longest, so they come first.
+    """
+    for item in items:
+        starts_airflow = isinstance(item, pytest.Function) and hasattr(item.module, "Copy")
+        group = "airflow" if starts_airflow else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("airflow",))

@@ -14,9 +14,17 @@ STARTED = time.process_time()
 
 import scipy.stats  # noqa: E402, F401 - the product imports it where it is used
 
-from include import judge_output, winrate  # noqa: E402
+from include import charts, examples, gate, judge_output, report, winrate  # noqa: E402
 from include.intervals import cluster_t_interval  # noqa: E402
-from include.records import Comparison, GenerationErrors, JudgeOutput, Pair  # noqa: E402
+from include.preferences import resolve_pairs  # noqa: E402
+from include.records import (  # noqa: E402
+    Comparison,
+    GenerationErrors,
+    JudgeOutput,
+    Pair,
+    Summary,
+    SummaryEnvironment,
+)
 
 IMPORTED = time.process_time() - STARTED
 
@@ -45,12 +53,17 @@ def main() -> None:
         return judge_output.read(left, pairs)
 
     output = read()
+    comparison = compare(pairs, output)
+    before = time.process_time()
+    write_report(comparison, pairs, output)
+    cpu_report = time.process_time() - before
     answer = {
+        "cpu_report": cpu_report,
         "cpu_import": IMPORTED,
         "cpu_t": timed(lambda: cluster_t_interval(scores, clusters, 0.95)),
         "cpu_compare": timed(lambda: compare(pairs, output)),
         "cpu_read": timed(read),
-        "standard_error": compare(pairs, output).win_rate.standard_error,
+        "standard_error": comparison.win_rate.standard_error,
     }
     sys.stdout.write(json.dumps(answer) + "\n")
 
@@ -96,6 +109,35 @@ def compare(pairs: list[Pair], output: JudgeOutput) -> Comparison:
         min_consistency=0.5,
         max_error_rate=0.05,
     )
+
+
+def write_report(comparison: Comparison, pairs: list[Pair], output: JudgeOutput) -> str:
+    """Draw and write what a run ends in, but for storing it."""
+    decision = gate.decide_gate([comparison], "non_inferiority", 0.05)
+    drawn = charts.draw([comparison], decision.threshold)
+    shown = [
+        report.ReportPairs(
+            sample.kind, [report.report_pair(each) for each in sample.pairs], sample.total
+        )
+        for sample in examples.pick(resolve_pairs(pairs, output.judgments or []))
+    ]
+    summary = Summary(
+        schema_version="1.0",
+        status="complete",
+        evaluation="bench",
+        dag_id="nova_llm_judge",
+        run_id="bench",
+        started_at="2026-01-05T06:00:00+00:00",
+        ended_at="2026-01-05T06:20:00+00:00",
+        environment=SummaryEnvironment("sandbox", "sandbox", "000000000000", "us-east-1"),
+        provenance={},
+        gate=decision,
+        warnings=[],
+        cost=None,
+        artifacts={},
+        comparisons=[comparison],
+    )
+    return report.render(summary, drawings=drawn.drawings, examples=shown)
 
 
 def timed(work: Callable[[], object]) -> float:
