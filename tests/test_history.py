@@ -5,21 +5,11 @@ from uuid import uuid4
 
 import pytest
 from sandbox_server import Sandbox
+from summaries import SETTINGS, make_model, make_summary
 
 from include import history, storage
-from include.records import (
-    Difference,
-    Gate,
-    ModelSettings,
-    ModelSummary,
-    Occurrence,
-    ResponseCounts,
-    Summary,
-    SummaryEnvironment,
-)
+from include.records import Difference, SummaryEnvironment
 from include.storage import RunFolder
-
-SETTINGS = ModelSettings(512, 0.7, None, None, "messages", "{prompt}", None, None, False)
 
 
 @pytest.fixture
@@ -67,51 +57,19 @@ def test_a_run_whose_folder_is_gone_is_passed_over(home):
     assert history.last_accepted(run(home, "c"), "2026-01-05T06:00:00Z") == kept
 
 
+PROVENANCE = {
+    "digests": {"dataset": "a" * 64, "recipe": "b" * 64, "config": "c" * 64},
+    "judge_image": "image:1",
+}
+
+
 def model(name, role="candidate", **changes):
-    found = ModelSummary(
-        name=name,
-        role=role,
-        provider="bedrock",
-        model_id=f"{name}-v1",
-        settings=SETTINGS,
-        responses=ResponseCounts(10, 0, 0, 0, 0, 0),
-        latency_ms=None,
-        input_tokens=None,
-        output_tokens=None,
-        median_characters=None,
-        median_output_tokens=None,
-        retries=0,
-        reused=0,
-        oldest=None,
-        errors=[],
-        repetition=None,
-        addressing_judge=Occurrence(0, None),
-    )
-    return replace(found, **changes)
+    return make_model(name, role=role, **{"model_id": f"{name}-v1", **changes})
 
 
 def summary(**changes):
-    found = Summary(
-        schema_version="1.0",
-        status="complete",
-        evaluation="e",
-        dag_id="d",
-        run_id="r",
-        started_at="2026-01-05T06:00:00Z",
-        ended_at="2026-01-05T06:20:00Z",
-        environment=SummaryEnvironment("production", "aws", "111122223333", "us-east-1"),
-        provenance={
-            "digests": {"dataset": "a" * 64, "recipe": "b" * 64, "config": "c" * 64},
-            "judge_image": "image:1",
-        },
-        gate=Gate("none", ""),
-        warnings=[],
-        cost=None,
-        artifacts={},
-        comparisons=[],
-        models=[model("qwen", "baseline"), model("claude")],
-    )
-    return replace(found, **changes)
+    models = [model("qwen", "baseline"), model("claude")]
+    return make_summary(**{"provenance": PROVENANCE, "models": models, **changes})
 
 
 def test_nothing_that_decides_has_changed():
@@ -119,8 +77,8 @@ def test_nothing_that_decides_has_changed():
         run_id="other",
         ended_at="2026-02-01T00:00:00Z",
         provenance={
-            **summary().provenance,
-            "digests": {**summary().provenance["digests"], "config": "d" * 64},
+            **PROVENANCE,
+            "digests": {**PROVENANCE["digests"], "config": "d" * 64},
             "git_sha": "abc",
         },
     )
@@ -141,7 +99,7 @@ def test_everything_that_has_changed_is_named():
     assert history.differences(summary(), later) == [
         Difference(
             "environment",
-            "production (111122223333, us-east-1)",
+            "sandbox (000000000000, us-east-1)",
             "production (111122223333, eu-west-1)",
         ),
         Difference("prompts", f"sha256 {'a' * 12}", f"sha256 {'d' * 12}"),

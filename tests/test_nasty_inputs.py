@@ -6,17 +6,26 @@ import math
 import random
 import tarfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow
 import pytest
 from pyarrow import parquet
+from summaries import Page, make_summary
 
-from include import judge_output, winrate
+from include import examples, judge_output, preferences, winrate
 from include.gate import decide_gate
 from include.reconcile import mismatches, severity
-from include.records import Comparison, GenerationErrors, Notice, Pair
+from include.records import (
+    Comparison,
+    GenerationErrors,
+    JudgeOutput,
+    Notice,
+    Pair,
+    Summary,
+)
+from include.report import ReportPairs, render, report_pair
 
 WIN, LOSS, TIE = ("[[B>A]]", "[[A>B]]"), ("[[A>B]]", "[[B>A]]"), ("[[A=B]]", "[[A=B]]")
 ALWAYS_A, NOTHING = ("[[A>B]]", "[[A>B]]"), ("I cannot say", "I cannot say")
@@ -86,8 +95,25 @@ def summarize(
         max_error_rate=0.05,
     )
     json.dumps(asdict(result), allow_nan=False)
-    assert decide_gate([result], "superiority", 0.0).outcome in ("pass", "fail", "inconclusive")
-    return result, output.warnings if output else []
+    gate = decide_gate([result], "superiority", 0.0)
+    assert gate.outcome in ("pass", "fail", "inconclusive")
+    warnings = output.warnings if output else []
+    read_page(replace(make_summary(result), gate=gate, warnings=warnings), pairs, output)
+    return result, warnings
+
+
+def read_page(summary: Summary, pairs: Sequence[Pair], output: JudgeOutput | None) -> None:
+    """See that the report of it says what it must, with every pair that is shown closed again."""
+    judgments = output.judgments if output and output.judgments else []
+    shown = [
+        ReportPairs(sample.kind, [report_pair(pair) for pair in sample.pairs], sample.total)
+        for sample in examples.pick(preferences.resolve_pairs(pairs, judgments))
+    ]
+    page = Page(render(summary, drawings=[], examples=shown))
+    assert page.open == []
+    assert page.says(" ".join(summary.comparisons[0].sentence.split()))
+    assert page.says(f"gate: {summary.gate.outcome}")
+    assert all(page.says(warning.code) for warning in summary.warnings)
 
 
 def judged(pairs: Sequence[Pair], said: Said) -> tuple[Comparison, list[Notice]]:

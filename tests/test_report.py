@@ -1,9 +1,9 @@
 """Facts about the page: it says what the numbers say, and nothing in it can do harm."""
 
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
+from summaries import SETTINGS, Page, make_model, make_summary
 
 from include import charts
 from include.preferences import resolve_pairs
@@ -19,19 +19,12 @@ from include.records import (
     GenerationErrors,
     JudgeOutput,
     Judgment,
-    Latency,
     LeftOut,
-    ModelSettings,
-    ModelSummary,
     Notice,
-    Occurrence,
     Pair,
     Reconciliation,
-    ResponseCounts,
     RubricResult,
     RubricScore,
-    Summary,
-    SummaryEnvironment,
 )
 from include.report import (
     LONGEST_TEXT,
@@ -48,35 +41,8 @@ from include.report import (
 from include.winrate import compare
 
 HOSTILE = "<script>alert(1)</script></iframe><img src=x onerror=alert(1)> {{ 7 * 7 }} \u202e"
-VOID = {"meta", "img", "br", "line", "circle", "link", "input", "path", "use", "rect"}
 
 NONE = GenerationErrors(0, 0)
-
-
-class Page(HTMLParser):
-    """What a browser would make of the page, as far as the tests ask."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.tags, self.attributes, self.text, self.open = [], [], [], []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.text.append(data)
-
-    def says(self, words):
-        return words in " ".join(" ".join(self.text).split())
 
 
 def make_comparison(wins=51, losses=15, *, details=True, group=None):
@@ -104,26 +70,6 @@ def make_comparison(wins=51, losses=15, *, details=True, group=None):
         min_consistency=0.5,
         max_error_rate=0.05,
     )
-
-
-def make_summary(*comparisons, kind="sandbox", **changes):
-    summary = Summary(
-        schema_version="1.0",
-        status="complete",
-        evaluation="qwen-vs-claude",
-        dag_id="nova_llm_judge",
-        run_id="manual__2026-01-05T06:00:00+00:00",
-        started_at="2026-01-05T06:00:00Z",
-        ended_at="2026-01-05T06:20:00Z",
-        environment=SummaryEnvironment("sandbox", kind, "000000000000", "us-east-1"),
-        provenance={"config_digest": "sha256:abc", "versions": {"airflow": "3.3.2", "x": None}},
-        gate=Gate("pass", "superiority needs a win rate above 50 %."),
-        warnings=[],
-        cost=None,
-        artifacts={"summary": "s3://bucket/summary.json"},
-        comparisons=list(comparisons),
-    )
-    return replace(summary, **changes)
 
 
 def make_loss(i=0, text="plain", **changes):
@@ -397,32 +343,6 @@ def test_a_judges_text_is_harmless():
     assert not {"script", "iframe", "img"} & set(shown.tags)
     assert not [name for _, name, _ in shown.attributes if name.startswith("on")]
     assert shown.text.count(HOSTILE) == 6
-
-
-SETTINGS = ModelSettings(512, 0.7, None, None, "messages", "{prompt}", None, None, False)
-
-
-def make_model(name="qwen", **changes):
-    model = ModelSummary(
-        name=name,
-        role="baseline",
-        provider="sagemaker",
-        model_id="Qwen/Qwen2.5",
-        settings=SETTINGS,
-        responses=ResponseCounts(1_190, 5, 1, 2, 2, missing=0),
-        latency_ms=Latency(812.4, 2_040.0),
-        input_tokens=120_000,
-        output_tokens=None,
-        median_characters=512.5,
-        median_output_tokens=None,
-        retries=7,
-        reused=0,
-        oldest=None,
-        errors=[ErrorExample("Throttling", 2, "p7", "Slow down")],
-        repetition=None,
-        addressing_judge=Occurrence(0, None),
-    )
-    return replace(model, **changes)
 
 
 def test_models_stand_side_by_side_with_what_became_of_their_responses():
