@@ -1,6 +1,7 @@
 """Facts about the house: who may import whom."""
 
 import ast
+import os
 import re
 from pathlib import Path
 
@@ -160,3 +161,8 @@ def test_what_the_dag_file_imports_is_light(room: str) -> None:
 def test_no_room_shadows_the_standard_library_or_says_nothing() -> None:
     banned = {"statistics", "types", "utils", "common", "helpers", "misc"}
     assert not {path.stem for path in ROOT.glob("include/**/*.py")} & banned
+
+
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="the tests run one by one")
+def test_the_tests_of_a_file_run_in_one_process(request: pytest.FixtureRequest) -> None:
+    assert request.node.nodeid.endswith("@test_architecture")
