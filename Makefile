@@ -10,7 +10,7 @@ CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 
-.PHONY: help install run up down status logs reset test test-slow lint format lock docs render plan doctor acceptance bench-generation bench-statistics
+.PHONY: help install run up down status logs reset test test-slow lint format lock docs render plan new-evaluation check-evaluations history doctor acceptance bench-generation bench-statistics
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -74,6 +74,15 @@ plan: install ## How many prompts find which win rate: CONFIG=file or RUN=summar
 		$(if $(CONFIG),--config "$(CONFIG)") $(if $(ENV),--env "$(ENV)") $(if $(RUN),--run "$(RUN)") \
 		$(if $(PROMPTS),--prompts "$(PROMPTS)") $(if $(CONSISTENCY),--consistency "$(CONSISTENCY)") \
 		$(if $(CORRELATION),--correlation "$(CORRELATION)")
+
+new-evaluation: install ## Write a commented evaluation into dags/evaluations/: NAME=
+	@$(BIN)/python -m scripts.evaluations new $(if $(NAME),--name "$(NAME)")
+
+check-evaluations: install ## Check all evaluations, models and environments, with file and line
+	@$(BIN)/python -m scripts.evaluations check
+
+history: install ## Show an evaluation's verdicts over time: NAME= ENV=environment
+	@$(BIN)/python -m scripts.history $(if $(NAME),--name "$(NAME)") $(if $(ENV),--env "$(ENV)")
 
 doctor: install ## Look at an AWS account, change nothing: ENV=environment CONFIG=file
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.doctor --cwd "$(CALLER)" \

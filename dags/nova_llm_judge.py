@@ -14,9 +14,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, CronTriggerTimetable, task_group
+from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, task_group
 
 from include import steps
+from include.approval import GateApprovalOperator
 from include.config_files import evaluation_files, example, form, load_evaluation
 from include.errors import JudgeError
 from include.operators import (
@@ -25,7 +26,7 @@ from include.operators import (
     DeployEndpointOperator,
     NovaJudgeOperator,
 )
-from include.tasks import as_airflow_param, broken, resolve, step
+from include.tasks import as_airflow_param, broken, gate, resolve, step
 
 ATTEMPTS = {
     "retries": 2,
@@ -35,7 +36,7 @@ ATTEMPTS = {
 JUDGE_POOL = os.environ.get("NOVA_JUDGE_POOL", "default_pool")
 
 
-def pipeline(evaluation: dict[str, Any] | None) -> None:
+def pipeline(evaluation: dict[str, Any] | None, outlet: Asset | None) -> None:
     """Wire the tasks of one run; the names are the ones that the Airflow UI shows."""
     run = resolve(evaluation)
     shards = step(steps.load_prompts)(run)
@@ -92,22 +93,22 @@ def pipeline(evaluation: dict[str, Any] | None) -> None:
     compared = compare.expand(candidate=candidates)
     published = step(steps.report, trigger_rule="all_done")(run)
     compared >> published
+    approved = GateApprovalOperator(task_id="approve", run=run, summary_uri=published)
     # As a teardown it also runs when a person ends the run, which would else end in success.
-    step(steps.gate)(run, published).as_teardown(on_failure_fail_dagrun=True)
+    gate(outlet)(run, published, approved.output).as_teardown(on_failure_fail_dagrun=True)
 
 
 def dag(dag_id: str, evaluation: dict[str, Any] | None) -> DAG:
     """Build one DAG: that of an evaluation file with its schedule, or the general one."""
     schedule = (evaluation or {}).get("schedule") or {}
-    timetable = None
-    if schedule.get("cron"):
-        timetable = CronTriggerTimetable(schedule["cron"], timezone=schedule.get("timezone", "UTC"))
+    outlet = Asset(f"nova_judge/{evaluation['evaluation']}") if evaluation else None
     with DAG(
         dag_id,
         description=(__doc__ or "").splitlines()[0],
         doc_md=__doc__,
-        schedule=timetable,
-        catchup=False,
+        schedule=when(schedule),
+        catchup=schedule.get("catchup", False),
+        max_active_runs=schedule.get("max_active_runs", 1 if evaluation else 16),
         is_paused_upon_creation=evaluation is not None,
         params={
             key: as_airflow_param(schema, default)
@@ -116,8 +117,18 @@ def dag(dag_id: str, evaluation: dict[str, Any] | None) -> DAG:
         default_args=ATTEMPTS,
         tags=["nova-judge", *(["scheduled"] if evaluation else [])],
     ) as built:
-        pipeline(evaluation)
+        pipeline(evaluation, outlet)
     return built
+
+
+def when(schedule: dict[str, Any]) -> Any:
+    """Return what starts the runs: times, updated assets, either, or nothing but people."""
+    times, assets = None, [Asset(name) for name in schedule.get("assets", [])]
+    if schedule.get("cron"):
+        times = CronTriggerTimetable(schedule["cron"], timezone=schedule.get("timezone", "UTC"))
+    if times and assets:
+        return AssetOrTimeSchedule(timetable=times, assets=assets)
+    return times or assets or None
 
 
 def starting_point() -> dict[str, Any] | None:

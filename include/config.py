@@ -351,32 +351,69 @@ class Judge(Strict):
     )
 
 
+GateAction = Literal["fail", "warn", "approve"]
+
+
 class Gate(Strict):
     """What the run decides, and what then happens."""
 
-    rule: Literal["none", "superiority", "non_inferiority"] = Field(
+    rule: Literal["none", "superiority", "non_inferiority", "no_regression"] = Field(
         "none", description="What the candidate has to show."
     )
     margin: Annotated[float, Field(ge=0, lt=0.5)] = Field(
-        0.0, description="How far below 0.5 the win rate may be, for non_inferiority."
+        0.0,
+        description="superiority: how far above 0.5 the win rate must be; non_inferiority: how far "
+        "below it may be; no_regression: by how much it may have dropped since the accepted run.",
     )
-    on_fail: Literal["fail", "warn"] = Field("fail", description="What a failed gate does.")
-    on_inconclusive: Literal["fail", "warn"] = Field(
-        "warn", description="What an undecided gate does."
+    by_category: bool = Field(
+        False, description="Whether a single category that is shown to fail fails the gate."
     )
+    on_fail: GateAction = Field(
+        "fail", description="What a failed gate does; approve asks a person in the Airflow UI."
+    )
+    on_inconclusive: GateAction = Field("warn", description="What an undecided gate does.")
+    approval_hours: Annotated[float, Field(gt=0, le=720)] = Field(
+        72, description="How long a person has to answer; then it counts as rejected."
+    )
+
+    @model_validator(mode="after")
+    def _a_regression_has_a_size(self) -> Gate:
+        if self.rule == "no_regression" and not self.margin:
+            raise ValueError(
+                "no_regression needs a margin above 0, the drop that is still fine; for example "
+                "margin: 0.05"
+            )
+        return self
 
 
 class Schedule(Strict):
-    """When a scheduled evaluation runs."""
+    """When a scheduled evaluation runs: at times, when assets are updated, or both."""
 
-    cron: str = Field(description="Five fields: minute, hour, day, month, weekday.")
+    cron: str | None = Field(None, description="Five fields: minute, hour, day, month, weekday.")
     timezone: str = Field("UTC", description="IANA name, e.g. Europe/Berlin.")
+    assets: list[str] = Field(
+        [], description="Names or URIs of Airflow assets; a run starts when all are updated."
+    )
+    catchup: bool = Field(
+        False, description="Whether times that were missed, or lie before, are made up for."
+    )
+    max_active_runs: Annotated[int, Field(ge=1, le=16)] = Field(
+        1, description="Runs at once: the next one waits until the last is over."
+    )
+
+    @model_validator(mode="after")
+    def _there_is_a_reason_to_run(self) -> Schedule:
+        if not self.cron and not self.assets:
+            raise ValueError('expected cron, assets or both; for example cron: "0 6 * * 1"')
+        return self
 
     @field_validator("cron")
     @classmethod
-    def _cron_is_one(cls, cron: str) -> str:
+    def _cron_is_one(cls, cron: str | None) -> str | None:
         from croniter import croniter
 
+        if cron is None:
+            return None
         if len(cron.split()) != 5 or not croniter.is_valid(cron):
             raise ValueError(f"{cron!r} is no cron expression; write for example 0 6 * * 1")
         return cron

@@ -82,6 +82,24 @@ def load_evaluation(path: Path) -> dict[str, Any]:
     return data
 
 
+def check_file(kind: str, path: Path) -> None:
+    """Check one file and all that it refers to.
+
+    Args:
+        kind: The folder that it lies in: environments, models or evaluations.
+        path: The file.
+
+    Raises:
+        ConfigError: Naming every mistake with its line.
+    """
+    if kind == "environments":
+        _load(folder(), kind, path.stem, Environment)
+    elif kind == "models":
+        _load_model(folder(), path.stem)
+    else:
+        resolve_config(load_evaluation(path), name=path.name)
+
+
 def form(evaluation: Mapping[str, Any] | None) -> dict[str, tuple[dict[str, Any], Any]]:
     """Return schema and default of each key that the trigger form shows.
 

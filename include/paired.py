@@ -7,13 +7,14 @@ what is easy or hard about it is in both: their difference is known better than 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from include.intervals import FEW_UNITS, Interval, cluster_t_interval, sign_test
 from include.preferences import ResolvedPair
-from include.records import Change, LeftOut
+from include.records import CategoryChange, Change, LeftOut
 from include.wording import level, percent, points
 
 
@@ -97,6 +98,45 @@ def compare_runs(
         ),
     )
     return _judged(change, candidate, found, max(1, candidates))
+
+
+def compare_by_category(
+    earlier: Sequence[ResolvedPair],
+    later: Sequence[ResolvedPair],
+    *,
+    candidate: str,
+    confidence_level: float,
+    candidates: int = 1,
+) -> list[CategoryChange]:
+    """Compare two runs within each category of the later one.
+
+    The intervals of all categories and candidates hold together (Bonferroni), so that a gate may
+    look at each. Arguments as for `compare_runs`.
+    """
+    groups: defaultdict[str, list[ResolvedPair]] = defaultdict(list)
+    for row in later:
+        if row.pair.category is not None:
+            groups[row.pair.category].append(row)
+    found = []
+    for category, members in sorted(groups.items()):
+        change = compare_runs(
+            earlier,
+            members,
+            candidate=candidate,
+            confidence_level=confidence_level,
+            candidates=candidates * len(groups),
+        )
+        found.append(
+            CategoryChange(
+                category,
+                change.prompts,
+                change.difference,
+                change.low,
+                change.high,
+                change.confidence_level,
+            )
+        )
+    return found
 
 
 def _scored(pairs: Iterable[ResolvedPair]) -> Mapping[str, _Scored]:

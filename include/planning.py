@@ -358,8 +358,11 @@ def line(prompts: int, assumptions: Assumptions) -> str:
 def gate_line(
     prompts: int | None, rule: GateRule, margin: float, assumptions: Assumptions
 ) -> str | None:
-    """Say what it takes to pass the gate; None where that is what `line` says, or no gate is."""
-    if rule == "none" or margin == 0:
+    """Say what it takes to pass a gate on the win rate; None where `line` says it, or without one.
+
+    A gate on the change since the accepted run depends on how much the two runs have in common.
+    """
+    if rule in ("none", "no_regression") or margin == 0:
         return None
     threshold = 0.5 + margin if rule == "superiority" else 0.5 - margin
     wanted, chance = POWERS[0], percent(POWERS[0])

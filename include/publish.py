@@ -29,6 +29,7 @@ from include import (
     reconcile,
     report,
     storage,
+    trend,
 )
 from include.config import BedrockModel, Model, RunConfig, SageMakerModel
 from include.records import (
@@ -76,7 +77,7 @@ def publish(
     earlier = SUMMARY.validate_json(accepted.read(storage.SUMMARY)) if accepted else None
     if accepted and earlier:
         comparisons = [_with_change(config, folder, c, accepted, earlier) for c in comparisons]
-    decision = _gate(config, comparisons)
+    decision = _gate(config, comparisons, first=accepted is None)
     drawn = charts.draw(comparisons, decision.threshold)
     summary = Summary(
         schema_version=SCHEMA_VERSION,
@@ -117,6 +118,7 @@ def publish(
         folder.write(name, file, CONTENT_TYPES[name.rpartition(".")[2]])
     page = report.render(summary, drawings=drawn.drawings, examples=_examples(comparisons, folder))
     folder.write(storage.REPORT, page, "text/html; charset=utf-8")
+    trend.write(RunFolder(folder.s3, config.environment.output_s3_uri), summary, folder)
     body = json.dumps(dataclasses.asdict(summary), indent=2, allow_nan=False)
     return folder.write(storage.SUMMARY, body)
 
@@ -173,11 +175,14 @@ def _status(config: RunConfig, comparisons: Sequence[Comparison]) -> RunStatus:
     return "partial" if comparisons else "failed"
 
 
-def _gate(config: RunConfig, comparisons: Sequence[Comparison]) -> Gate:
+def _gate(config: RunConfig, comparisons: Sequence[Comparison], first: bool) -> Gate:
+    wanted = config.gate
     if not comparisons:
-        undecided = config.gate.rule != "none"
+        undecided = wanted.rule != "none"
         return Gate("inconclusive" if undecided else "none", "There is no comparison to decide on.")
-    return gate.decide_gate(comparisons, config.gate.rule, config.gate.margin)
+    return gate.decide_gate(
+        comparisons, wanted.rule, wanted.margin, by_category=wanted.by_category, first=first
+    )
 
 
 def _missing(config: RunConfig, comparisons: Sequence[Comparison]) -> list[Notice]:
@@ -279,13 +284,17 @@ def _with_change(
         or stored not in accepted.names(stored)
     ):
         return comparison
-    change = paired.compare_runs(
-        evidence.resolved_pairs(accepted, name),
-        evidence.resolved_pairs(folder, name),
-        candidate=name,
-        confidence_level=config.confidence_level,
-        candidates=len(config.candidates),
-    )
+    question: dict[str, Any] = {
+        "candidate": name,
+        "confidence_level": config.confidence_level,
+        "candidates": len(config.candidates),
+    }
+    both = (accepted, folder)
+    change = paired.compare_runs(*(evidence.resolved_pairs(f, name) for f in both), **question)
+    if config.gate.rule == "no_regression" and config.gate.by_category:
+        pairs = [list(evidence.resolved_pairs(f, name)) for f in both]
+        found = paired.compare_by_category(*pairs, **question)
+        change = dataclasses.replace(change, by_category=found)
     return dataclasses.replace(comparison, change=change)
 
 

@@ -354,6 +354,8 @@ class CategoryResult:
     category: str
     counts: Counts
     win_rate: WinRate
+    deciding: WinRate | None = None
+    """Adjusted for categories and candidates (Bonferroni): what a gate by category looks at."""
 
 
 @dataclass(frozen=True)
@@ -414,6 +416,18 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
+class CategoryChange:
+    """What became of a candidate within one category, adjusted for categories and candidates."""
+
+    category: str
+    prompts: int
+    difference: float | None
+    low: float | None
+    high: float | None
+    confidence_level: float
+
+
+@dataclass(frozen=True)
 class Change:
     """What became of a candidate between two runs, on the prompts that both have."""
 
@@ -438,6 +452,8 @@ class Change:
     unchanged: int
     sign_test_p_value: float | None
     left_out: LeftOut
+    by_category: list[CategoryChange] = field(default_factory=list)
+    """Empty unless the gate looks at categories."""
 
 
 @dataclass(frozen=True)

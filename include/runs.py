@@ -88,6 +88,34 @@ class JudgeJob(TypedDict, total=False):
     job_arn: str
 
 
+class Approval(TypedDict):
+    """What a person is asked about a gate."""
+
+    subject: str
+    body: str
+    """Markdown."""
+    hours: float
+    """How long there is to answer."""
+
+
+class Outcome(TypedDict):
+    """What a run has come to: the `extra` of its asset event."""
+
+    evaluation: str
+    run_id: str
+    gate: str
+    approved: bool
+    """Whether a person approved what the gate did not pass."""
+    reason: str
+    verdicts: dict[str, str]
+    """By candidate."""
+    win_rates: dict[str, list[float | None]]
+    """By candidate: estimate, low, high."""
+    summary: str
+    """URIs."""
+    report: str
+
+
 @dataclass(frozen=True)
 class Run:
     """One run, opened: its config, its folder and the way to AWS."""

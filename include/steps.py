@@ -25,10 +25,12 @@ from include.errors import ConfigError, DeploymentError, ResponsesError, Results
 from include.records import Judgment, Pair, Prompt, Response
 from include.runs import (
     RECIPE,
+    Approval,
     Client,
     Deployment,
     Generated,
     JudgeJob,
+    Outcome,
     Run,
     RunRecord,
     Shard,
@@ -468,14 +470,37 @@ def report(run: Run) -> str:
     )
 
 
-def gate(run: Run, summary_uri: str | None) -> str:
+def approval(run: Run, summary_uri: str | None) -> Approval | None:
+    """Return what a person is asked about the gate; None if nobody is asked."""
+    if summary_uri is None:
+        return None
+    summary = json.loads(run.folder.read(storage.SUMMARY))
+    decision = summary["gate"]
+    if summary["status"] != "complete" or _action(run, decision["outcome"]) != "approve":
+        return None
+    sentences = [comparison["sentence"] for comparison in summary["comparisons"]]
+    return Approval(
+        subject=f"{run.config.evaluation}: the gate says {decision['outcome']}",
+        body="\n\n".join(
+            [decision["reason"], *sentences, f"Report: {run.folder.at(storage.REPORT)}"]
+        ),
+        hours=run.config.gate.approval_hours,
+    )
+
+
+def gate(run: Run, summary_uri: str | None, approved: bool | None = None) -> Outcome:
     """Act on the verdict: fail the run if it is not complete or the gate says so.
 
-    A run that passes, or that no gate was asked about, is what later runs are compared with.
+    A run that passes, that a person approved or that no gate was asked about is what later runs
+    are compared with.
 
     Args:
         run: The run.
         summary_uri: What `report` returned; None if it did not run.
+        approved: Whether a person who was asked said yes; None if nobody has answered.
+
+    Returns:
+        What an asset event tells of the run.
 
     Raises:
         ResultsError: There is no verdict, or one that fails the run.
@@ -490,13 +515,35 @@ def gate(run: Run, summary_uri: str | None) -> str:
         log.info(comparison["sentence"])
     if summary["status"] != "complete":
         raise ResultsError(f"the run is {summary['status']}: {'; '.join(_missing(summary))}")
-    wanted = {"fail": run.config.gate.on_fail, "inconclusive": run.config.gate.on_inconclusive}
-    if wanted.get(decision["outcome"]) == "fail":
+    action = _action(run, decision["outcome"])
+    if action == "fail":
         raise ResultsError(f"the gate says {decision['outcome']}: {decision['reason']}")
+    if action == "approve" and not approved:
+        raise ResultsError(
+            f"the gate says {decision['outcome']}, and nobody approved: {decision['reason']}"
+        )
     log.info("Gate: %s. %s", decision["outcome"], decision["reason"])
-    if decision["outcome"] in ("pass", "none"):
+    if decision["outcome"] in ("pass", "none") or approved:
         history.accept(run.folder, run.record["started_at"])
-    return str(decision["outcome"])
+    return Outcome(
+        evaluation=run.config.evaluation,
+        run_id=run.record["run_id"],
+        gate=decision["outcome"],
+        approved=bool(approved),
+        reason=decision["reason"],
+        verdicts={each["candidate"]: each["verdict"] for each in summary["comparisons"]},
+        win_rates={
+            each["candidate"]: [each["win_rate"][key] for key in ("estimate", "low", "high")]
+            for each in summary["comparisons"]
+        },
+        summary=run.folder.at(storage.SUMMARY),
+        report=run.folder.at(storage.REPORT),
+    )
+
+
+def _action(run: Run, outcome: str) -> str | None:
+    wanted = {"fail": run.config.gate.on_fail, "inconclusive": run.config.gate.on_inconclusive}
+    return wanted.get(outcome)
 
 
 def _missing(summary: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-from airflow.sdk import Connection, Param, task
+from airflow.sdk import Asset, Connection, Param, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
 from include import account, ownership, steps
@@ -53,6 +53,30 @@ def step(work: Callable[..., Any], **options: Any) -> Any:
             return work(open_run(run, aws(run["aws_conn_id"])), *args, **kwargs)
 
     return execute
+
+
+def gate(outlet: Asset | None) -> Any:
+    """Make the task that acts on the verdict.
+
+    Args:
+        outlet: Updated when the task succeeds; the event's extra is a `runs.Outcome`.
+    """
+
+    @task(doc_md=steps.gate.__doc__, outlets=[outlet] if outlet else [], multiple_outputs=False)
+    @functools.wraps(steps.gate)
+    def gate(
+        run: RunRecord | None, summary_uri: str | None, approved: bool | None, **context: Any
+    ) -> str:
+        if run is None:
+            raise AirflowFailException("resolve has not succeeded, so there is no run to work on")
+        with readable_errors():
+            opened = open_run(run, aws(run["aws_conn_id"]))
+            outcome = steps.gate(opened, summary_uri, approved)
+        if outlet:
+            context["outlet_events"][outlet].extra = dict(outcome)
+        return outcome["gate"]
+
+    return gate
 
 
 @task(multiple_outputs=True, doc_md=steps.resolve.__doc__)

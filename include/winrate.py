@@ -200,7 +200,7 @@ def _from_rows(
         sign_test_p_value=sign_test(counts.candidate_wins or 0, counts.baseline_wins or 0),
         position=Position(reliability.consistency.estimate, reliability.preference_for_a.estimate),
         reliability=reliability,
-        by_category=_by_category(rows, levels.asked),
+        by_category=_by_category(rows, levels),
         said=[judgment.preference for row in rows for judgment in row.judgments],
         orders=count_orders(rows),
         lengths=by_length(rows, levels.asked),
@@ -240,10 +240,12 @@ def _interval(rows: Sequence[ResolvedPair], confidence_level: float) -> Interval
     return cluster_t_interval(scores, clusters, confidence_level, units_of(decided))
 
 
-def _as_win_rate(interval: Interval, confidence_level: float, candidates: int = 1) -> WinRate:
+def _as_win_rate(
+    interval: Interval, confidence_level: float, adjusted_for: int = 1, what: str = "candidates"
+) -> WinRate:
     method = interval.method
-    if candidates > 1:
-        method += f"; Bonferroni for {candidates} candidates"
+    if adjusted_for > 1:
+        method += f"; Bonferroni for {adjusted_for} {what}"
     return WinRate(
         interval.estimate,
         interval.low,
@@ -252,7 +254,7 @@ def _as_win_rate(interval: Interval, confidence_level: float, candidates: int = 
         method,
         interval.standard_error,
         interval.units,
-        candidates,
+        adjusted_for,
     )
 
 
@@ -338,17 +340,20 @@ def _without_orders(found: _Findings) -> _Findings:
     )
 
 
-def _by_category(rows: Sequence[ResolvedPair], confidence_level: float) -> list[CategoryResult]:
+def _by_category(rows: Sequence[ResolvedPair], levels: _Levels) -> list[CategoryResult]:
     if all(row.pair.category is None for row in rows):
         return []
     groups: defaultdict[str, list[ResolvedPair]] = defaultdict(list)
     for row in rows:
         groups[UNCATEGORIZED if row.pair.category is None else row.pair.category].append(row)
+    intervals = len(groups) * levels.candidates
+    deciding = 1 - (1 - levels.asked) / intervals
     return [
         CategoryResult(
             category,
             _count(members, len(members), _failures(members)),
-            _as_win_rate(_interval(members, confidence_level), confidence_level),
+            _as_win_rate(_interval(members, levels.asked), levels.asked),
+            _as_win_rate(_interval(members, deciding), deciding, intervals, "intervals"),
         )
         for category, members in sorted(groups.items())
     ]

@@ -21,6 +21,7 @@ from scripts import local
 
 DAG = "nova_llm_judge"
 ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
+TOLD = {"running", "up_for_retry", "awaiting_input"}
 CANCEL_SECONDS = 900
 PATHS = ("source", "system_prompt_file", "recipe")
 """Keys of data sets, models and judges that may hold a path."""
@@ -75,10 +76,13 @@ class Watch:
         instances: list[dict[str, Any]] = answer["task_instances"]
         for each in sorted(instances, key=lambda t: t["start_date"] or "~"):
             key, state = (each["task_id"], each["map_index"]), each["state"] or "waiting"
-            if self.seen.get(key) != state and state in ENDED | {"running", "up_for_retry"}:
+            if self.seen.get(key) != state and state in ENDED | TOLD:
                 label = each["rendered_map_index"] or (key[1] if key[1] >= 0 else "")
                 name = f"{key[0]} [{label}]" if label != "" else key[0]
                 print(f"{time.monotonic() - self.started:6.0f} s  {name:<44} {state}", flush=True)
+                if state == "awaiting_input":
+                    where = f"{self.api.place.airflow_url}/required_actions"
+                    print(f"{'':10}a person is asked: {where}", flush=True)
             self.seen[key] = state
         return instances
 

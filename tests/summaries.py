@@ -4,16 +4,23 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 from include.records import (
+    Change,
     ErrorExample,
     Gate,
+    GenerationErrors,
+    JudgeOutput,
+    Judgment,
     Latency,
+    LeftOut,
     ModelSettings,
     ModelSummary,
     Occurrence,
+    Pair,
     ResponseCounts,
     Summary,
     SummaryEnvironment,
 )
+from include.winrate import compare
 
 VOID = {"meta", "img", "br", "line", "circle", "link", "input", "path", "use", "rect"}
 
@@ -88,3 +95,50 @@ def make_model(name="qwen", **changes):
         addressing_judge=Occurrence(0, None),
     )
     return replace(model, **changes)
+
+
+def make_comparison(wins=51, losses=15, *, details=True, group=None):
+    said = [("B>A", "A>B")] * wins + [("A>B", "B>A")] * losses
+    pairs = [
+        Pair(f"p{i}", "q", "x", "y", "judged", category="code", group=group)
+        for i in range(len(said))
+    ]
+    judgments = [
+        Judgment(pair.prompt_id, order, verdict)
+        for pair, both in zip(pairs, said, strict=True)
+        for order, verdict in zip(("forward", "backward"), both, strict=True)
+    ]
+    return compare(
+        baseline="qwen",
+        candidate="claude",
+        prompts=len(pairs),
+        generation_errors=GenerationErrors(1, 2),
+        pairs=pairs,
+        output=JudgeOutput(
+            {"a_scores": 2.0 * losses, "b_scores": 2.0 * wins, "ties": 0.0, "winrate": 0.77},
+            judgments if details else None,
+        ),
+        confidence_level=0.95,
+        min_consistency=0.5,
+        max_error_rate=0.05,
+    )
+
+
+CHANGE = Change(
+    verdict="worse",
+    sentence="claude wins 60 % of 66 shared prompts, 77 % before.",
+    prompts=66,
+    earlier=0.77,
+    later=0.6,
+    difference=-0.17,
+    low=-0.3,
+    high=-0.04,
+    confidence_level=0.95,
+    method="cluster t on 66 prompts",
+    units=66,
+    improved=2,
+    worsened=13,
+    unchanged=51,
+    sign_test_p_value=0.007,
+    left_out=LeftOut(0, 0, 0, 0),
+)

@@ -56,7 +56,7 @@ def page(browser: Any, copy: Copy) -> Any:
 def test_the_run_shows_every_task_and_its_model(page: Any, copy: Copy) -> None:
     run_id = copy.outcome.summary["run_id"]  # type: ignore[attr-defined]
     page.goto(f"http://localhost:{copy.airflow_port}/dags/nova_llm_judge/runs/{run_id}")
-    page.get_by_text("17 Task Instances").wait_for()
+    page.get_by_text("18 Task Instances").wait_for()
     text = page.inner_text("body")
     for word in ("resolve", "deploy", "generate", "delete", "compare.judge", "gate", "claude"):
         assert word in text, word

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 
@@ -26,10 +27,14 @@ print("PARSED" + json.dumps({
             "paused": dag.is_paused_upon_creation,
             "doc": dag.doc_md,
             "timeout": dag.dagrun_timeout,
+            "catchup": dag.catchup,
+            "at_once": dag.max_active_runs,
+            "timetable": type(dag.timetable).__name__,
             "tasks": {
                 task.task_id: {
                     "needs": sorted(task.upstream_task_ids),
                     "teardown": task.is_teardown,
+                    "outlets": [outlet.name for outlet in task.outlets],
                     "doc": task.doc_md or type(task).__doc__,
                 }
                 for task in dag.tasks
@@ -79,7 +84,8 @@ def test_parsing_imports_nothing_heavy(parsed: dict[str, Any]) -> None:
 def test_the_pipeline_reads_like_its_sentence(parsed: dict[str, Any]) -> None:
     tasks = parsed["dags"]["nova_llm_judge"]["tasks"]
     order = ["resolve", "load_prompts", "plan", "reserve", "deploy", "generate"]
-    order += ["compare.write_judge_input", "compare.judge", "compare.summarize", "report", "gate"]
+    order += ["compare.write_judge_input", "compare.judge", "compare.summarize", "report"]
+    order += ["approve", "gate"]
     for before, after in itertools.pairwise(order):
         assert before in tasks[after]["needs"], (before, after)
 
@@ -119,3 +125,40 @@ def test_a_broken_file_becomes_a_dag_that_says_so_and_harms_no_other(tmp_path: P
     assert "broken.yaml:2: datset" in broken["doc"]
     assert "scheduled" in found["dags"]["nova_llm_judge__good"]["tags"]
     assert "nova_llm_judge" in found["dags"]
+
+
+def test_the_gate_of_an_evaluation_updates_its_asset(parsed: dict[str, Any]) -> None:
+    dags = parsed["dags"]
+    assert dags["nova_llm_judge__qwen-vs-claude"]["tasks"]["gate"]["outlets"] == [
+        "nova_judge/qwen-vs-claude"
+    ]
+    assert dags["nova_llm_judge"]["tasks"]["gate"]["outlets"] == []
+
+
+def test_runs_start_by_time_by_asset_or_by_both(tmp_path: Path) -> None:
+    (tmp_path / "evaluations").mkdir()
+    good = yaml.safe_load((ROOT / "dags/evaluations/qwen-vs-claude.yaml").read_text())
+    cron = {"cron": "0 6 * * *", "timezone": "Europe/Berlin"}
+    for name, schedule in {
+        "time": cron,
+        "asset": {"assets": ["registry", "s3://bucket/new"]},
+        "both": {**cron, "assets": ["registry"], "catchup": True, "max_active_runs": 3},
+        "never": None,
+    }.items():
+        content = {**good, "evaluation": name, "schedule": schedule}
+        (tmp_path / f"evaluations/{name}.yaml").write_text(yaml.safe_dump(content))
+    found = parse(tmp_path)
+    assert found["errors"] == {}
+    kinds = {
+        name: found["dags"][f"nova_llm_judge__{name}"]["timetable"]
+        for name in ("time", "asset", "both", "never")
+    }
+    assert kinds == {
+        "time": "CronTriggerTimetable",
+        "asset": "AssetTriggeredTimetable",
+        "both": "AssetOrTimeSchedule",
+        "never": "NullTimetable",
+    }
+    both, time = (found["dags"][f"nova_llm_judge__{name}"] for name in ("both", "time"))
+    assert (both["catchup"], both["at_once"]) == (True, 3)
+    assert (time["catchup"], time["at_once"]) == (False, 1)

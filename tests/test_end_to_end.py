@@ -257,6 +257,42 @@ def test_ctrl_c_cancels_the_run_and_waits_for_its_endpoints(copy: Copy, nothing_
     assert "nothing of it is left" in rest
 
 
+@pytest.mark.parametrize("answer", ["Approve", "Reject"])
+def test_a_person_decides_about_what_the_gate_did_not_pass(
+    copy: Copy, nothing_left: None, answer: str
+) -> None:
+    config = copy.folder / "asked.json"
+    evaluation = {
+        "evaluation": f"asked-{answer.lower()}",
+        "dataset": PROMPTS,
+        "baseline": bedrock("nova-micro"),
+        "candidates": [bedrock("claude")],
+        "gate": {"rule": "superiority", "margin": 0.45, "on_inconclusive": "approve"},
+    }
+    evaluation["gate"] |= {"on_fail": "approve"}
+    config.write_text(json.dumps(evaluation))
+    process = copy.command("scripts.run", "--config", str(config))
+    assert process.stdout
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if "a person is asked" in line:
+            break
+    (run,) = copy.airflow("/dags/nova_llm_judge/dagRuns?order_by=-run_after&limit=1")["dag_runs"]
+    run_path = f"/dags/nova_llm_judge/dagRuns/{run['dag_run_id']}"
+    path = f"{run_path}/taskInstances/approve/-1/hitlDetails"
+    question = copy.airflow(path)
+    assert question["subject"].startswith(f"{evaluation['evaluation']}: the gate says")
+    assert "superiority needs a win rate above 95 %" in question["body"]
+    copy.airflow(path, "PATCH", chosen_options=[answer], params_input={})
+    rest, _ = process.communicate(timeout=200)
+    assert process.returncode == (0 if answer == "Approve" else 1), "".join(seen) + rest
+    found = copy.client("s3").list_objects_v2(
+        Bucket="nova-judge-sandbox", Prefix=f"nova-judge/{evaluation['evaluation']}/accepted/"
+    )
+    assert found["KeyCount"] == (1 if answer == "Approve" else 0)
+
+
 def _until(done: Callable[[], bool]) -> None:
     end = time.monotonic() + 60
     while not done():

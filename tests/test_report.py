@@ -3,12 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from summaries import SETTINGS, Page, make_model, make_summary
+from summaries import CHANGE, SETTINGS, Page, make_comparison, make_model, make_summary
 
 from include import charts
 from include.preferences import resolve_pairs
 from include.records import (
-    Change,
     Cost,
     Criterion,
     CriterionResult,
@@ -17,9 +16,7 @@ from include.records import (
     ErrorExample,
     Gate,
     GenerationErrors,
-    JudgeOutput,
     Judgment,
-    LeftOut,
     Notice,
     Pair,
     Reconciliation,
@@ -38,38 +35,10 @@ from include.report import (
     trust,
     worst_category,
 )
-from include.winrate import compare
 
 HOSTILE = "<script>alert(1)</script></iframe><img src=x onerror=alert(1)> {{ 7 * 7 }} \u202e"
 
 NONE = GenerationErrors(0, 0)
-
-
-def make_comparison(wins=51, losses=15, *, details=True, group=None):
-    said = [("B>A", "A>B")] * wins + [("A>B", "B>A")] * losses
-    pairs = [
-        Pair(f"p{i}", "q", "x", "y", "judged", category="code", group=group)
-        for i in range(len(said))
-    ]
-    judgments = [
-        Judgment(pair.prompt_id, order, verdict)
-        for pair, both in zip(pairs, said, strict=True)
-        for order, verdict in zip(("forward", "backward"), both, strict=True)
-    ]
-    return compare(
-        baseline="qwen",
-        candidate="claude",
-        prompts=len(pairs),
-        generation_errors=GenerationErrors(1, 2),
-        pairs=pairs,
-        output=JudgeOutput(
-            {"a_scores": 2.0 * losses, "b_scores": 2.0 * wins, "ties": 0.0, "winrate": 0.77},
-            judgments if details else None,
-        ),
-        confidence_level=0.95,
-        min_consistency=0.5,
-        max_error_rate=0.05,
-    )
 
 
 def make_loss(i=0, text="plain", **changes):
@@ -193,26 +162,6 @@ def test_what_a_verdict_rests_on_is_told_and_doubts_are_marked():
     leaning = replace(sound, reliability=replace(sound.reliability, preference_for_a=lean))
     assert "position A wins 80 %" in trust(leaning)[1].text
     assert doubts(make_comparison(details=False)) >= {"Evidence", "Judge's two orders"}
-
-
-CHANGE = Change(
-    verdict="worse",
-    sentence="claude wins 60 % of 66 shared prompts, 77 % before.",
-    prompts=66,
-    earlier=0.77,
-    later=0.6,
-    difference=-0.17,
-    low=-0.3,
-    high=-0.04,
-    confidence_level=0.95,
-    method="cluster t on 66 prompts",
-    units=66,
-    improved=2,
-    worsened=13,
-    unchanged=51,
-    sign_test_p_value=0.007,
-    left_out=LeftOut(0, 0, 0, 0),
-)
 
 
 def test_the_change_since_the_accepted_run_stands_first_with_what_else_changed():

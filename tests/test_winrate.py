@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from judged import ALWAYS_A, HALF_LOSS, HALF_WIN, LOSS, TIE, WIN, compare, judge, make_pairs
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
@@ -33,51 +34,10 @@ from include.records import (
     CriterionResult,
     GenerationErrors,
     JudgeOutput,
-    Judgment,
     Pair,
     RubricScore,
 )
 from include.wording import percent
-
-WIN, LOSS, TIE = ("B>A", "A>B"), ("A>B", "B>A"), ("A=B", "A=B")
-ALWAYS_A, HALF_WIN, HALF_LOSS = ("A>B", "A>B"), ("B>A", "A=B"), ("A=B", "B>A")
-
-
-def make_pairs(count, *, group=None, category=None, status="judged"):
-    return [
-        Pair(
-            prompt_id=f"p{i}",
-            prompt="q",
-            baseline="x",
-            candidate="y",
-            status=status,
-            group=group(i) if group else None,
-            category=category(i) if category else None,
-        )
-        for i in range(count)
-    ]
-
-
-def judge(pairs, verdicts):
-    """Judgments of pairs; verdicts are (forward, backward), None an inference error."""
-    return [
-        Judgment(pair.prompt_id, order, verdict, None if verdict else "unreadable")
-        for pair, both in zip(pairs, verdicts, strict=True)
-        for order, verdict in zip(("forward", "backward"), both, strict=True)
-    ]
-
-
-def compare(pairs, verdicts=None, *, metrics=None, output=True, prompts=None, **limits):
-    judgments = None if verdicts is None else judge(pairs, verdicts)
-    return winrate.compare(
-        baseline="qwen",
-        candidate="claude",
-        prompts=len(pairs) if prompts is None else prompts,
-        generation_errors=GenerationErrors(0, 0),
-        pairs=pairs,
-        output=JudgeOutput(metrics or {}, judgments) if output else None,
-        **{"confidence_level": 0.95, "min_consistency": 0.5, "max_error_rate": 0.05, **limits},
-    )
 
 
 def totals(verdicts):
@@ -935,52 +895,6 @@ class TestRubric:
         assert TypeAdapter(Comparison).validate_python(json.loads(stored)) == result
         old = {key: value for key, value in asdict(result).items() if key != "rubric"}
         assert TypeAdapter(Comparison).validate_python(old).rubric is None
-
-
-class TestGate:
-    GOOD, POOR = [WIN] * 80 + [LOSS] * 20, [WIN] * 20 + [LOSS] * 80
-
-    def gate(self, verdicts, rule, margin=0.0):
-        return decide_gate([compare(make_pairs(len(verdicts)), verdicts)], rule, margin).outcome
-
-    def test_no_rule_is_no_gate(self):
-        assert self.gate(self.GOOD, "none") == "none"
-
-    def test_superiority_asks_for_the_whole_interval_above_the_margin(self):
-        assert self.gate(self.GOOD, "superiority") == "pass"
-        assert self.gate(self.GOOD, "superiority", 0.25) == "inconclusive"
-        assert self.gate(self.GOOD, "superiority", 0.4) == "fail"
-        assert self.gate(self.POOR, "superiority") == "fail"
-
-    def test_non_inferiority_lets_an_equal_candidate_pass(self):
-        even = [WIN] * 100 + [LOSS] * 100
-        assert self.gate(even, "superiority") == "inconclusive"
-        assert self.gate(even, "non_inferiority", 0.1) == "pass"
-        assert self.gate(even, "non_inferiority", 0.01) == "inconclusive"
-        assert self.gate(self.POOR, "non_inferiority", 0.1) == "fail"
-
-    def test_an_unreliable_judge_never_passes(self):
-        unreliable = [ALWAYS_A] * 300 + [WIN] * 20
-        assert self.gate(unreliable, "non_inferiority", 0.2) == "inconclusive"
-
-    def test_no_interval_is_inconclusive(self):
-        assert decide_gate([compare([], output=False)], "superiority", 0.0).outcome == (
-            "inconclusive"
-        )
-        assert decide_gate([], "superiority", 0.0).outcome == "inconclusive"
-
-    def test_missing_pairs_that_could_sink_a_pass_make_it_inconclusive(self):
-        result = compare(make_pairs(200), [WIN] * 100 + [LOSS] * 100, prompts=300)
-        assert result.unreliable is None
-        assert decide_gate([result], "non_inferiority", 0.1).outcome == "inconclusive"
-
-    def test_the_worst_candidate_decides_and_is_named(self):
-        from dataclasses import replace
-
-        good = compare(make_pairs(100), self.GOOD)
-        poor = replace(compare(make_pairs(100), self.POOR), candidate="gemma")
-        gate = decide_gate([good, poor], "superiority", 0.0)
-        assert gate.outcome == "fail" and "gemma" in gate.reason
 
 
 def test_importing_the_module_loads_nothing_heavy():

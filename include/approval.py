@@ -1,0 +1,62 @@
+"""Asking a person about a gate, in the Airflow UI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from include import steps
+from include.runs import RunRecord, open_run
+from include.tasks import aws, readable_errors
+
+APPROVE, REJECT = "Approve", "Reject"
+
+
+class GateApprovalOperator(HITLOperator):
+    """Ask whether a run that its gate did not pass is accepted; ends at once if nobody is asked.
+
+    The task waits without a worker. No answer in time counts as a rejection.
+
+    Args:
+        run: The run's record.
+        summary_uri: What `report` returned.
+
+    Returns:
+        Whether a person has approved.
+    """
+
+    template_fields: Sequence[str] = ("run", "summary_uri")
+
+    def __init__(self, *, run: RunRecord, summary_uri: str, **kwargs: Any) -> None:
+        super().__init__(
+            subject="the gate", options=[APPROVE, REJECT], retries=0, **kwargs
+        )  # the subject is known when the report is
+        self.run = run
+        self.summary_uri = summary_uri
+
+    def execute(self, context: Any) -> Any:
+        """Put the question, or end."""
+        if self.run is None:
+            raise AirflowFailException("resolve has not succeeded, so there is no run to work on")
+        with readable_errors():
+            opened = open_run(self.run, aws(self.run["aws_conn_id"]))
+            question = steps.approval(opened, self.summary_uri)
+        if question is None:
+            return False
+        self.subject, self.body = question["subject"], question["body"]
+        self.response_timeout = timedelta(hours=question["hours"])
+        return super().execute(context)
+
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> bool:
+        """Take the answer."""
+        answer = super().execute_complete(context, event)
+        who = answer["responded_by_user"] or {}
+        name = who.get("name") if isinstance(who, dict) else getattr(who, "name", None)
+        if answer["chosen_options"] != [APPROVE]:
+            raise AirflowFailException(f"{name or 'a person'} has rejected it")
+        self.log.info("%s has approved", name or "A person")
+        return True

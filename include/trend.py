@@ -1,0 +1,228 @@
+"""Verdicts over time: a summary in, one flat row per comparison on S3 out, and back.
+
+The rows are a contract with other tools: columns are added, never renamed or removed. One object
+holds the rows of one run, named by the run, so that writing them again changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, get_type_hints
+
+from include.records import Comparison, ModelSummary, Summary
+from include.storage import RunFolder
+
+
+@dataclass(frozen=True)
+class TrendRow:
+    """One comparison of one run. Shares are from 0 to 1; null is not known, never 0."""
+
+    evaluation: str
+    candidate: str
+    baseline: str
+    started_at: datetime
+    ended_at: datetime
+    dag_id: str
+    run_id: str
+    run_folder: str
+    status: str
+    environment: str
+    environment_kind: str
+    account_id: str
+    region: str
+    verdict: str
+    gate: str
+    """Of the run."""
+    win_rate: float | None
+    low: float | None
+    high: float | None
+    confidence_level: float
+    standard_error: float | None
+    evidence: str
+    prompts: int
+    pairs: int | None
+    candidate_wins: int | None
+    baseline_wins: int | None
+    ties: int | None
+    inconsistent: int | None
+    judgments: int
+    inference_errors: int
+    baseline_failed: int
+    candidate_failed: int
+    consistency: float | None
+    preference_for_a: float | None
+    change: float | None
+    """Win rate minus that of the accepted run on the prompts that both have, from -1 to 1."""
+    change_low: float | None
+    change_high: float | None
+    baseline_model: str | None
+    candidate_model: str | None
+    config_digest: str | None
+    dataset_digest: str | None
+    recipe_digest: str | None
+    judge_image: str | None
+    judge_image_digest: str | None
+    cost: float | None
+    """Of the run, actual if known, else estimated."""
+    currency: str | None
+
+
+BREAKS = {
+    "environment": "environment",
+    "baseline": "baseline",
+    "baseline_model": "baseline's model",
+    "candidate_model": "candidate's model",
+    "dataset_digest": "prompts",
+    "recipe_digest": "recipe",
+    "judge_image": "judge image",
+    "judge_image_digest": "judge image's digest",
+}
+"""Columns that end a line: what is before and after a change of these is not the same question."""
+
+
+def write(output: RunFolder, summary: Summary, folder: RunFolder) -> str | None:
+    """Store the rows of a run; return where, None if nothing was compared.
+
+    Args:
+        output: The environment's `output_s3_uri`.
+        summary: Of the run.
+        folder: Of the run.
+    """
+    rows = [_row(summary, comparison, folder) for comparison in summary.comparisons]
+    if not rows:
+        return None
+    moment = rows[0].started_at.strftime("%Y%m%dT%H%M%SZ")
+    name = f"{_home(summary.evaluation)}{moment}_{folder.uri.rpartition('/')[2]}.parquet"
+    return output.write(name, _to_parquet(rows), "application/vnd.apache.parquet")
+
+
+def read(output: RunFolder, evaluation: str) -> list[TrendRow]:
+    """Return all rows of an evaluation, the oldest first."""
+    found = [row for name in output.names(_home(evaluation)) for row in _rows(output.read(name))]
+    return sorted(found, key=lambda row: (row.started_at, row.run_id, row.candidate))
+
+
+def breaks(before: TrendRow, after: TrendRow) -> list[str]:
+    """Name what has changed between two rows of one candidate, the verdict aside."""
+    return [
+        name for column, name in BREAKS.items() if getattr(before, column) != getattr(after, column)
+    ]
+
+
+def lines(rows: Sequence[TrendRow]) -> Iterator[tuple[TrendRow, list[str]]]:
+    """Yield every row with what has changed since the same candidate's last one."""
+    last: dict[str, TrendRow] = {}
+    for row in rows:
+        earlier = last.get(row.candidate)
+        yield row, breaks(earlier, row) if earlier else []
+        last[row.candidate] = row
+
+
+def _home(evaluation: str) -> str:
+    return f"history/{evaluation}/"
+
+
+def _row(summary: Summary, comparison: Comparison, folder: RunFolder) -> TrendRow:
+    where, rate, counts = summary.environment, comparison.win_rate, comparison.counts
+    digests = summary.provenance.get("digests", {})
+    models = {model.name: model for model in summary.models}
+    change, cost = comparison.change, summary.cost
+    return TrendRow(
+        evaluation=summary.evaluation,
+        candidate=comparison.candidate,
+        baseline=comparison.baseline,
+        started_at=_moment(summary.started_at),
+        ended_at=_moment(summary.ended_at),
+        dag_id=summary.dag_id,
+        run_id=summary.run_id,
+        run_folder=folder.uri,
+        status=summary.status,
+        environment=where.name,
+        environment_kind=where.kind,
+        account_id=where.account_id,
+        region=where.region,
+        verdict=comparison.verdict,
+        gate=summary.gate.outcome,
+        win_rate=rate.estimate,
+        low=rate.low,
+        high=rate.high,
+        confidence_level=rate.confidence_level,
+        standard_error=rate.standard_error,
+        evidence=comparison.evidence,
+        prompts=counts.prompts,
+        pairs=counts.pairs,
+        candidate_wins=counts.candidate_wins,
+        baseline_wins=counts.baseline_wins,
+        ties=counts.ties,
+        inconsistent=counts.inconsistent,
+        judgments=counts.judgments,
+        inference_errors=counts.inference_errors,
+        baseline_failed=counts.generation_errors.baseline,
+        candidate_failed=counts.generation_errors.candidate,
+        consistency=comparison.position.consistency,
+        preference_for_a=comparison.position.preference_for_a,
+        change=change.difference if change else None,
+        change_low=change.low if change else None,
+        change_high=change.high if change else None,
+        baseline_model=_model_id(models.get(comparison.baseline)),
+        candidate_model=_model_id(models.get(comparison.candidate)),
+        config_digest=digests.get("config"),
+        dataset_digest=digests.get("dataset"),
+        recipe_digest=digests.get("recipe"),
+        judge_image=summary.provenance.get("judge_image"),
+        judge_image_digest=summary.provenance.get("judge_image_digest"),
+        cost=(cost.estimated if cost.actual is None else cost.actual) if cost else None,
+        currency=cost.currency if cost else None,
+    )
+
+
+def _model_id(model: ModelSummary | None) -> str | None:
+    return model.model_id if model else None
+
+
+def _moment(iso: str) -> datetime:
+    return datetime.fromisoformat(iso).astimezone(UTC)
+
+
+def _to_parquet(rows: Sequence[TrendRow]) -> bytes:
+    import pyarrow
+    from pyarrow import parquet
+
+    types = {
+        str: pyarrow.string(),
+        int: pyarrow.int64(),
+        float: pyarrow.float64(),
+        datetime: pyarrow.timestamp("us", tz="UTC"),
+    }
+    schema = pyarrow.schema([(name, types[kind]) for name, kind in columns().items()])
+    sink = io.BytesIO()
+    parquet.write_table(
+        pyarrow.Table.from_pylist([dataclasses.asdict(row) for row in rows], schema), sink
+    )
+    return sink.getvalue()
+
+
+def columns() -> dict[str, type]:
+    """Return the columns in their order, each with its type: str, int, float or datetime."""
+    hints = get_type_hints(TrendRow)
+    return {field.name: _without_none(hints[field.name]) for field in dataclasses.fields(TrendRow)}
+
+
+def _without_none(hint: Any) -> type:
+    kind: type = next(
+        (each for each in getattr(hint, "__args__", (hint,)) if each is not type(None)), str
+    )
+    return kind
+
+
+def _rows(body: bytes) -> Iterator[TrendRow]:
+    """Read rows; columns that this version does not know are left out, absent ones are null."""
+    from pyarrow import BufferReader, parquet
+
+    names = columns()
+    for row in parquet.read_table(BufferReader(body)).to_pylist():
+        yield TrendRow(**{name: row.get(name) for name in names})

@@ -1,0 +1,98 @@
+"""`make new-evaluation NAME=` and `make check-evaluations`: the files in dags/."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from include import config_files
+from include.errors import ConfigError
+
+TEMPLATE = Path(__file__).with_name("new_evaluation.yaml")
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+def new(name: str) -> Path:
+    """Write a commented evaluation; return its path.
+
+    Raises:
+        ConfigError: The name cannot be one, or there is such a file.
+    """
+    if not NAME.fullmatch(name):
+        wanted = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "nightly"
+        raise ConfigError(
+            f"{name!r} cannot be a name: expected small letters, digits and hyphens; write for "
+            f"example NAME={wanted}"
+        )
+    path = config_files.folder() / "evaluations" / f"{name}.yaml"
+    if path.exists():
+        raise ConfigError(f"{path} is there already")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        re.sub(r"\bNAME\b", name, TEMPLATE.read_text(encoding="utf-8")), encoding="utf-8"
+    )
+    return path
+
+
+def check() -> Iterator[tuple[str, str | None]]:
+    """Yield every file of the three kinds and what is wrong with it; None if nothing is."""
+    home = config_files.folder()
+    for kind in ("environments", "models", "evaluations"):
+        for path in sorted((home / kind).glob("*.yaml")):
+            try:
+                config_files.check_file(kind, path)
+            except ConfigError as error:
+                yield f"{kind}/{path.name}", str(error)
+            else:
+                yield f"{kind}/{path.name}", None
+    yield from _twice(home / "evaluations")
+
+
+def _twice(folder: Path) -> Iterator[tuple[str, str]]:
+    """Name evaluations that would share a history."""
+    seen: dict[str, str] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            name = str(config_files.load_evaluation(path)["evaluation"])
+        except ConfigError:
+            continue
+        if name in seen:
+            yield (
+                f"evaluations/{path.name}",
+                f"{path.name}: evaluation: {name!r} is also that of {seen[name]}, and their "
+                "results would belong together; give each its own",
+            )
+        seen.setdefault(name, path.name)
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="make", description=__doc__)
+    parser.add_argument("command", choices=["new", "check"])
+    parser.add_argument("--name", help="of the new evaluation (NAME=)")
+    arguments = parser.parse_args()
+    if arguments.command == "new":
+        try:
+            if not arguments.name:
+                raise ConfigError("expected a name, for example make new-evaluation NAME=nightly")
+            path = new(arguments.name)
+        except ConfigError as error:
+            print(f"Error: {error}", file=sys.stderr)
+            return 1
+        print(f"{path}\nEdit it, then: make check-evaluations; make run CONFIG={path}")
+        return 0
+    found = list(check())
+    for name, problem in found:
+        print(f"{'refused' if problem else 'ok':<8} {name}")
+        if problem:
+            print("".join(f"{'':<8} {line}\n" for line in problem.splitlines()), end="")
+    problems = sum(problem is not None for _, problem in found)
+    print(f"{len(found)} files, {problems} with mistakes" if problems else f"{len(found)} files")
+    return int(bool(problems))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

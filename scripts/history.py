@@ -1,0 +1,70 @@
+"""`make history NAME=`: an evaluation's verdicts over time, with what changed between them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+
+from include import trend
+from include.config_files import load_environment
+from include.errors import JudgeError
+from include.storage import RunFolder
+from include.trend import TrendRow
+from include.wording import percent
+from scripts import doctor, local
+
+
+def text(rows: list[TrendRow]) -> Iterator[str]:
+    """Yield a line for each row, and one before it where the line of results breaks."""
+    width = max(len(row.candidate) for row in rows)
+    yield f"{'started':<17} {'candidate':<{width}} {'win rate':<26} {'verdict':<16} gate"
+    for row, changed in trend.lines(rows):
+        if changed:
+            yield f"{'':<17} {row.candidate:<{width}} -- changed: {', '.join(changed)} --"
+        yield (
+            f"{row.started_at:%Y-%m-%d %H:%M}  {row.candidate:<{width}} {_rate(row):<26} "
+            f"{row.verdict.replace('_', ' '):<16} {row.gate}"
+        )
+
+
+def _rate(row: TrendRow) -> str:
+    if row.win_rate is None:
+        return "none"
+    if row.low is None or row.high is None:
+        return f"{percent(row.win_rate)} (no interval)"
+    return f"{percent(row.win_rate)} ({percent(row.low)} to {percent(row.high)})"
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="make history", description=__doc__)
+    parser.add_argument("--name", required=True, help="the evaluation (NAME=)")
+    parser.add_argument("--env", help="environment that it runs in (ENV=)")
+    arguments = parser.parse_args()
+    try:
+        chosen = arguments.env or os.environ.get("NOVA_JUDGE_ENVIRONMENT") or "sandbox"
+        environment = load_environment(chosen)
+        doctor.connect(local.Place.from_environment())
+        from include.tasks import aws
+
+        client = aws(environment.aws_conn_id)
+        doctor.identify(environment, client)
+        output = RunFolder(client("s3"), environment.output_s3_uri)
+        rows = trend.read(output, arguments.name)
+        if not rows:
+            known = ", ".join(RunFolder(output.s3, output.at("history")).folders()) or "none"
+            raise JudgeError(
+                f"environment {environment.name} has no history of {arguments.name!r}; "
+                f"there is one of: {known}"
+            )
+    except (JudgeError, local.LocalError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(text(rows)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Facts about the files in dags/: a new one is right from the start, and mistakes have a line."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from include.config import Evaluation
+from include.config_files import load_evaluation, resolve_config
+from include.errors import ConfigError
+from scripts import evaluations
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A copy of the files that come with the project."""
+    shutil.copytree(ROOT / "dags", tmp_path / "dags")
+    monkeypatch.setenv("NOVA_JUDGE_CONFIG_DIR", str(tmp_path / "dags"))
+    return tmp_path / "dags"
+
+
+def problems():
+    return {name: problem for name, problem in evaluations.check() if problem}
+
+
+def test_a_new_evaluation_is_right_from_the_start(home):
+    path = evaluations.new("nightly")
+    assert path == home / "evaluations/nightly.yaml"
+    evaluation = load_evaluation(path)
+    assert evaluation["evaluation"] == "nightly"
+    assert resolve_config(evaluation).gate.margin == 0.05
+    assert problems() == {}
+
+
+def test_a_new_evaluation_explains_its_keys(home):
+    text = evaluations.new("nightly").read_text()
+    keys = set(Evaluation.model_fields) - {"generation", "confidence_level"}
+    assert all(f"\n{key}:" in f"\n{text}" or f"# {key}:" in text for key in keys)
+    assert text.count("#") > 12 and "NAME" not in text
+
+
+@pytest.mark.parametrize("name", ["My Night", "", "../up", "UPPER", "x" * 64, "-a"])
+def test_a_name_that_cannot_be_one_is_refused_with_one_that_can(home, name):
+    with pytest.raises(ConfigError, match=r"write for example NAME=[a-z0-9]"):
+        evaluations.new(name)
+
+
+def test_nothing_is_written_over(home):
+    with pytest.raises(ConfigError, match="is there already"):
+        evaluations.new("qwen-vs-claude")
+
+
+def test_mistakes_are_named_with_file_and_line(home):
+    (home / "evaluations/broken.yaml").write_text("evaluation: broken\nbaselin: claude\n")
+    (home / "models/poor.yaml").write_text("provider: bedrock\nmodel: x\n")
+    (home / "environments/half.yaml").write_text("kind: aws\naccount_id: 123\n")
+    found = problems()
+    assert set(found) == {"evaluations/broken.yaml", "models/poor.yaml", "environments/half.yaml"}
+    assert "broken.yaml:2: baselin" in found["evaluations/broken.yaml"]
+    assert "poor.yaml:2: model" in found["models/poor.yaml"]
+    assert "half.yaml:2: account_id" in found["environments/half.yaml"]
+
+
+def test_a_model_that_does_not_exist_is_named_with_the_nearest_one(home):
+    path = evaluations.new("nightly")
+    path.write_text(path.read_text().replace("[claude]", "[claudee]"))
+    assert "did you mean 'claude'" in problems()["evaluations/nightly.yaml"]
+
+
+def test_two_evaluations_of_one_name_would_share_a_history(home):
+    path = evaluations.new("nightly")
+    path.write_text(path.read_text().replace("evaluation: nightly", "evaluation: qwen-vs-claude"))
+    assert "is also that of nightly.yaml" in problems()["evaluations/qwen-vs-claude.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("gate", "says"),
+    [
+        ({"rule": "no_regression"}, "needs a margin above 0"),
+        ({"on_fail": "ask"}, "'fail', 'warn' or 'approve'"),
+        ({"approval_hours": 0}, "greater than 0"),
+    ],
+)
+def test_a_gate_that_cannot_decide_is_refused(home, gate, says):
+    path = evaluations.new("nightly")
+    content = {**yaml.safe_load(path.read_text()), "gate": gate}
+    path.write_text(yaml.safe_dump(content))
+    assert says in problems()["evaluations/nightly.yaml"]
+
+
+def test_a_schedule_needs_a_time_or_an_asset(home):
+    path = evaluations.new("nightly")
+    content = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**content, "schedule": {"timezone": "UTC"}}))
+    assert "expected cron, assets or both" in problems()["evaluations/nightly.yaml"]
+    path.write_text(yaml.safe_dump({**content, "schedule": {"assets": ["registry"]}}))
+    assert problems() == {}
+
+
+def test_the_command_says_what_is_wrong_and_fails(home):
+    command = [sys.executable, "-m", "scripts.evaluations", "check"]
+    fine = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "ok       evaluations/qwen-vs-claude.yaml" in fine.stdout
+    (home / "models/poor.yaml").write_text("provider: bedrock\n")
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1 and "refused  models/poor.yaml" in ended.stdout
+    assert "Traceback" not in ended.stderr
