@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, task_group
 
@@ -107,7 +108,8 @@ def dag(dag_id: str, evaluation: dict[str, Any] | None) -> DAG:
         description=(__doc__ or "").splitlines()[0],
         doc_md=__doc__,
         schedule=when(schedule),
-        catchup=schedule.get("catchup", False),
+        start_date=since(schedule),
+        catchup=since(schedule) is not None,
         max_active_runs=schedule.get("max_active_runs", 1 if evaluation else 16),
         is_paused_upon_creation=evaluation is not None,
         params={
@@ -129,6 +131,13 @@ def when(schedule: dict[str, Any]) -> Any:
     if times and assets:
         return AssetOrTimeSchedule(timetable=times, assets=assets)
     return times or assets or None
+
+
+def since(schedule: dict[str, Any]) -> datetime | None:
+    """Return the day from which on missed times are made up for."""
+    day = schedule.get("catchup_from")
+    zone = ZoneInfo(schedule.get("timezone", "UTC"))
+    return datetime.fromisoformat(str(day)).replace(tzinfo=zone) if day else None
 
 
 def starting_point() -> dict[str, Any] | None:

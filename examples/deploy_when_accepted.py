@@ -6,9 +6,12 @@ gate passed or a person approved.
 
 from __future__ import annotations
 
+from logging import getLogger
 from typing import Any
 
 from airflow.sdk import DAG, Asset, task
+
+log = getLogger(__name__)
 
 VERDICT = Asset("nova_judge/qwen-vs-claude")
 
@@ -19,12 +22,12 @@ with DAG("deploy_when_accepted", schedule=[VERDICT], tags=["nova-judge"]):
         """Go on only with a run that its gate passed or that a person approved."""
         (event, *_) = reversed(context["triggering_asset_events"][VERDICT])
         outcome = event.extra
-        print(f"gate: {outcome['gate']}. {outcome['reason']} Report: {outcome['report']}")
+        log.info("gate: %(gate)s. %(reason)s Report: %(report)s", outcome)
         return bool(outcome["gate"] == "pass" or outcome["approved"])
 
     @task
     def deploy() -> None:
         """Put your deployment here."""
-        print("The candidate goes into production")
+        log.info("The candidate goes into production")
 
     accepted() >> deploy()

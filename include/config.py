@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from datetime import date
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -209,10 +210,10 @@ class BedrockModel(_Answering):
     @field_validator("model_id")
     @classmethod
     def _still_alive(cls, model_id: str) -> str:
-        for part, date, successor in ENDED:
+        for part, day, successor in ENDED:
             if part in model_id:
                 raise ValueError(
-                    f"{model_id} reached its end of life on Bedrock on {date}; "
+                    f"{model_id} reached its end of life on Bedrock on {day}; "
                     f"its successor is {successor}"
                 )
         return model_id
@@ -394,8 +395,8 @@ class Schedule(Strict):
     assets: list[str] = Field(
         [], description="Names or URIs of Airflow assets; a run starts when all are updated."
     )
-    catchup: bool = Field(
-        False, description="Whether times that were missed, or lie before, are made up for."
+    catchup_from: date | None = Field(
+        None, description="Times of cron since this day that had no run get one; null: none do."
     )
     max_active_runs: Annotated[int, Field(ge=1, le=16)] = Field(
         1, description="Runs at once: the next one waits until the last is over."

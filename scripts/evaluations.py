@@ -31,9 +31,8 @@ def new(name: str) -> Path:
     if path.exists():
         raise ConfigError(f"{path} is there already")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        re.sub(r"\bNAME\b", name, TEMPLATE.read_text(encoding="utf-8")), encoding="utf-8"
-    )
+    text = TEMPLATE.read_text(encoding="utf-8").replace("NAME", name)
+    path.write_text(text, encoding="utf-8")
     return path
 
 

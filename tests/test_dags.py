@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +140,16 @@ def test_runs_start_by_time_by_asset_or_by_both(tmp_path: Path) -> None:
     (tmp_path / "evaluations").mkdir()
     good = yaml.safe_load((ROOT / "dags/evaluations/qwen-vs-claude.yaml").read_text())
     cron = {"cron": "0 6 * * *", "timezone": "Europe/Berlin"}
+    later = {"catchup_from": date(2026, 1, 5), "max_active_runs": 3}
     for name, schedule in {
         "time": cron,
         "asset": {"assets": ["registry", "s3://bucket/new"]},
-        "both": {**cron, "assets": ["registry"], "catchup": True, "max_active_runs": 3},
+        "both": {
+            **cron,
+            "max_active_runs": 3,
+            "assets": ["registry"],
+            "catchup_from": date(2026, 1, 5),
+        },
         "never": None,
     }.items():
         content = {**good, "evaluation": name, "schedule": schedule}
