@@ -144,12 +144,7 @@ def test_runs_start_by_time_by_asset_or_by_both(tmp_path: Path) -> None:
     for name, schedule in {
         "time": cron,
         "asset": {"assets": ["registry", "s3://bucket/new"]},
-        "both": {
-            **cron,
-            "max_active_runs": 3,
-            "assets": ["registry"],
-            "catchup_from": date(2026, 1, 5),
-        },
+        "both": {**cron, "assets": ["registry"], **later},
         "never": None,
     }.items():
         content = {**good, "evaluation": name, "schedule": schedule}
