@@ -27,11 +27,13 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let a file's tests run in one process, and those that start an Airflow one after the other.
 
     The latter take longest, so they come first.
     """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
     for item in items:
         starts_airflow = isinstance(item, pytest.Function) and hasattr(item.module, "Copy")
         group = "airflow" if starts_airflow else item.path.stem

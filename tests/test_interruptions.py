@@ -80,7 +80,7 @@ SLOW = {"CreateEndpoint": "*", "CreateTrainingJob": "*", "GetObject": "*/output.
 """What the sandbox takes some seconds for, so that a stage lasts long enough to be struck in."""
 
 ENDED = ("success", "failed")
-VOLATILE = ("run_id", "started_at", "ended_at", "artifacts")
+VOLATILE = ("run_id", "started_at", "ended_at", "artifacts", "accepted")
 
 
 @dataclass
@@ -277,6 +277,7 @@ def essence(summary: dict[str, Any]) -> dict[str, Any]:
     """A summary without what differs between any two runs."""
     kept = {key: value for key, value in summary.items() if key not in VOLATILE}
     kept["provenance"] = {k: v for k, v in kept["provenance"].items() if k != "judge_jobs"}
+    kept["comparisons"] = [{**each, "change": None} for each in kept["comparisons"]]
     timing = ("latency_ms", "retries")
     kept["models"] = [{k: m[k] for k in m if k not in timing} for m in kept["models"]]
     return kept
