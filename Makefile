@@ -10,7 +10,7 @@ CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 
-.PHONY: help install run up down status logs reset test test-slow lint format lock docs render plan new-evaluation check-evaluations history doctor acceptance bench-generation bench-statistics
+.PHONY: help install run up down status logs reset test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history doctor acceptance bench-generation bench-statistics
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -80,6 +80,10 @@ new-evaluation: install ## Write a commented evaluation into dags/evaluations/: 
 
 check-evaluations: install ## Check all evaluations, models and environments, with file and line
 	@$(BIN)/python -m scripts.evaluations check
+
+gate-power: install ## How often a gate cries wolf, how small a drop it catches: CONFIG= ENV=
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.gate_power --cwd "$(CALLER)" \
+		$(if $(CONFIG),--config "$(CONFIG)") $(if $(ENV),--env "$(ENV)")
 
 history: install ## Show an evaluation's verdicts over time: NAME= ENV=environment
 	@$(BIN)/python -m scripts.history $(if $(NAME),--name "$(NAME)") $(if $(ENV),--env "$(ENV)")

@@ -21,6 +21,7 @@ from include import steps
 from include.approval import GateApprovalOperator
 from include.config_files import evaluation_files, example, form, load_evaluation
 from include.errors import JudgeError
+from include.notify import after_gate, when_stuck
 from include.operators import (
     BatchOperator,
     DeleteEndpointOperator,
@@ -96,7 +97,9 @@ def pipeline(evaluation: dict[str, Any] | None, outlet: Asset | None) -> None:
     compared >> published
     approved = GateApprovalOperator(task_id="approve", run=run, summary_uri=published)
     # As a teardown it also runs when a person ends the run, which would else end in success.
-    gate(outlet)(run, published, approved.output).as_teardown(on_failure_fail_dagrun=True)
+    tell = after_gate(evaluation)
+    decide = gate(outlet, on_success_callback=tell, on_failure_callback=tell)
+    decide(run, published, approved.output).as_teardown(on_failure_fail_dagrun=True)
 
 
 def dag(dag_id: str, evaluation: dict[str, Any] | None) -> DAG:
@@ -110,6 +113,7 @@ def dag(dag_id: str, evaluation: dict[str, Any] | None) -> DAG:
         schedule=when(schedule),
         start_date=since(schedule),
         catchup=since(schedule) is not None,
+        deadline=when_stuck(dag_id, evaluation) or None,
         max_active_runs=schedule.get("max_active_runs", 1 if evaluation else 16),
         is_paused_upon_creation=evaluation is not None,
         params={

@@ -387,6 +387,40 @@ class Gate(Strict):
         return self
 
 
+AlertEvent = Literal["pass", "fail", "inconclusive", "none", "failed", "stuck"]
+
+
+class Alert(Strict):
+    """Who is told how runs end."""
+
+    channel: Literal["sns", "smtp", "slack"] = Field(description="The way to them.")
+    to: Annotated[str, Field(min_length=1)] = Field(
+        description="ARN of an SNS topic; mail addresses with commas; a Slack channel."
+    )
+    on: list[AlertEvent] = Field(
+        ["fail", "inconclusive", "failed", "stuck"],
+        min_length=1,
+        description="What the gate says; failed: there is no verdict; stuck: there is no end.",
+    )
+    conn_id: str | None = Field(
+        None,
+        description="Airflow connection; default: the environment's, smtp_default or "
+        "slack_api_default.",
+    )
+    stuck_after_hours: Annotated[float, Field(gt=0)] = Field(
+        24, description="After so long a run counts as stuck; in dags/evaluations/ only."
+    )
+
+    @model_validator(mode="after")
+    def _topic_is_one(self) -> Alert:
+        if self.channel == "sns" and not re.match(r"arn:aws[a-z-]*:sns:", self.to):
+            raise ValueError(
+                f"sns needs the ARN of a topic, found {self.to!r}; for example "
+                "arn:aws:sns:us-east-1:123456789012:evaluations"
+            )
+        return self
+
+
 class Schedule(Strict):
     """When a scheduled evaluation runs: at times, when assets are updated, or both."""
 
@@ -446,6 +480,7 @@ class Evaluation(Strict):
     generation: Generation = Field(Generation(), description="How responses are generated.")
     judge: Judge = Field(Judge(), description="The judge job.")
     gate: Gate = Field(Gate(), description="What the run decides.")
+    alerts: list[Alert] = Field([], description="Who is told how runs end.")
     confidence_level: Annotated[float, Field(gt=0.5, lt=1)] = Field(
         0.95, description="Of the interval that decides."
     )
@@ -462,6 +497,7 @@ class RunConfig(Strict):
     generation: Generation
     judge: Judge
     gate: Gate
+    alerts: list[Alert] = []
     confidence_level: float
 
     @property

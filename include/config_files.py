@@ -156,6 +156,7 @@ def resolve_config(
         "generation": evaluation.generation,
         "judge": evaluation.judge,
         "gate": evaluation.gate,
+        "alerts": evaluation.alerts,
         "confidence_level": evaluation.confidence_level,
     }
     checked: RunConfig = _check(RunConfig, resolved, source)

@@ -67,7 +67,7 @@ def _win_rate(comparison: Comparison, rule: str, threshold: float) -> Gate:
     wanted = f"{rule} needs a win rate above {percent(threshold)}"
     span = f"{name}'s {level(rate.confidence_level)} interval is {percent(rate.low)} to "
     span += percent(rate.high)
-    outcome = _side(rate.low, rate.high, threshold)
+    outcome = side(rate.low, rate.high, threshold)
     passed_only_here = outcome == "pass" and missing.low is not None and missing.low <= threshold
     failed_only_here = outcome == "fail" and missing.high is not None and missing.high >= threshold
     if passed_only_here or failed_only_here:
@@ -88,7 +88,7 @@ def _since_accepted(comparison: Comparison, margin: float, first: bool) -> Gate:
     if change.low is None or change.high is None:
         return Gate("inconclusive", change.sentence)
     return Gate(
-        _side(change.low, change.high, -margin),
+        side(change.low, change.high, -margin),
         f"no-regression allows a drop of {points(margin).lstrip('+')} percentage points since the "
         f"accepted run; {name}'s change is {points(change.difference or 0.0)} "
         f"({level(change.confidence_level)} interval {points(change.low)} to "
@@ -96,7 +96,8 @@ def _since_accepted(comparison: Comparison, margin: float, first: bool) -> Gate:
     )
 
 
-def _side(low: float, high: float, threshold: float) -> GateOutcome:
+def side(low: float, high: float, threshold: float) -> GateOutcome:
+    """Return what an interval says: all of it above the threshold, below it, or neither."""
     if low > threshold:
         return "pass"
     return "fail" if high < threshold else "inconclusive"

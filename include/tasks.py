@@ -55,14 +55,16 @@ def step(work: Callable[..., Any], **options: Any) -> Any:
     return execute
 
 
-def gate(outlet: Asset | None) -> Any:
+def gate(outlet: Asset | None, **options: Any) -> Any:
     """Make the task that acts on the verdict.
 
     Args:
         outlet: Updated when the task succeeds; the event's extra is a `runs.Outcome`.
+        options: Of the task.
     """
+    outlets = [outlet] if outlet else []
 
-    @task(doc_md=steps.gate.__doc__, outlets=[outlet] if outlet else [], multiple_outputs=False)
+    @task(doc_md=steps.gate.__doc__, outlets=outlets, multiple_outputs=False, **options)
     @functools.wraps(steps.gate)
     def gate(
         run: RunRecord | None, summary_uri: str | None, approved: bool | None, **context: Any

@@ -30,6 +30,7 @@ SECTIONS: list[tuple[str, str, type[BaseModel]]] = [
     ("generation", "In an evaluation.", config.Generation),
     ("judge", "In an evaluation.", config.Judge),
     ("gate", "In an evaluation.", config.Gate),
+    ("alerts", "In an evaluation, a list.", config.Alert),
     ("schedule", "In an evaluation's file.", config.Schedule),
     ("Model: sagemaker", "`dags/models/NAME.yaml`, or inline.", config.SageMakerModel),
     ("deploy", "In a `sagemaker` model.", config.Deploy),

@@ -65,7 +65,7 @@ def make_summary(*comparisons, kind="sandbox", **changes):
         gate=Gate("pass", "superiority needs a win rate above 50 %."),
         warnings=[],
         cost=None,
-        artifacts={"summary": "s3://bucket/summary.json"},
+        artifacts={"report": "s3://bucket/report.html"},
         comparisons=list(comparisons),
     )
     return replace(summary, **changes)

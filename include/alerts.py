@@ -1,0 +1,76 @@
+"""Telling people how a run has ended: its summary in, a message out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MOST_WARNINGS = 5
+LONGEST_SUBJECT = 100
+"""Characters; SNS takes no more, and only ASCII (SNS: Publish)."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """What people get, in plain text."""
+
+    subject: str
+    text: str
+
+
+def event_of(summary: Mapping[str, Any] | None) -> str:
+    """Return what has happened, as an alert's `on` calls it."""
+    if summary is None or summary["status"] != "complete":
+        return "failed"
+    return str(summary["gate"]["outcome"])
+
+
+def message(
+    evaluation: str, summary: Mapping[str, Any] | None, *, problem: str | None, link: str
+) -> Message:
+    """Write what a person who was not watching has to know.
+
+    Args:
+        evaluation: Its name.
+        summary: Content of summary.json; None if the run did not get there.
+        problem: Why the run fails; None if it succeeds.
+        link: To the run in the Airflow UI.
+    """
+    lines = list(_lines(summary)) if summary else ["The run ended before its report."]
+    if problem and not any(problem in line for line in lines):
+        lines.insert(0, problem)
+    lines.append(f"Run: {link}")
+    return Message(_subject(evaluation, summary), "\n\n".join(lines))
+
+
+def _subject(evaluation: str, summary: Mapping[str, Any] | None) -> str:
+    event = event_of(summary)
+    said = "the run failed" if event == "failed" else f"gate {event}"
+    if summary and summary["comparisons"] and event != "failed":
+        verdicts = {
+            each["candidate"]: each["verdict"].replace("_", " ") for each in summary["comparisons"]
+        }
+        said += ": " + ", ".join(f"{name} {verdict}" for name, verdict in verdicts.items())
+    text = f"{evaluation}: {said}".encode("ascii", "replace").decode()
+    return text if len(text) <= LONGEST_SUBJECT else f"{text[: LONGEST_SUBJECT - 3]}..."
+
+
+def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    yield f"Gate: {summary['gate']['outcome']}. {summary['gate']['reason']}"
+    for each in summary["comparisons"]:
+        yield each["sentence"]
+        if each.get("change"):
+            yield f"Since the last accepted run: {each['change']['sentence']}"
+    changed = (summary.get("accepted") or {}).get("differences") or []
+    if changed:
+        told = [f"{each['what']} ({each['earlier']}, now {each['later']})" for each in changed]
+        yield f"Also changed: {'; '.join(told)}."
+    warnings = summary["warnings"]
+    for each in warnings[:MOST_WARNINGS]:
+        yield f"Warning: {each['message']}"
+    if len(warnings) > MOST_WARNINGS:
+        yield f"{len(warnings) - MOST_WARNINGS} more warnings are in the report."
+    if summary["environment"]["kind"] == "sandbox":
+        yield "This is simulated AWS: the verdicts are not Amazon Nova's."
+    yield f"Report: {summary['artifacts']['report']}"

@@ -1,0 +1,134 @@
+"""Alerts through Airflow's notifiers: after the gate, and when a run does not end."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from logging import getLogger
+from typing import Any
+from urllib.parse import quote
+
+from airflow.providers.common.compat.sdk import conf
+from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference  # type: ignore[attr-defined]
+
+from include import alerts, storage
+from include.config import Alert
+from include.runs import open_run
+from include.tasks import aws
+
+log = getLogger(__name__)
+
+
+def after_gate(evaluation: Mapping[str, Any] | None) -> Callable[[Any], None]:
+    """Return a callback of the gate's task: it tells those who asked for what has happened.
+
+    Args:
+        evaluation: Content of its file, for runs that end before their config is resolved.
+    """
+
+    def tell(context: Any) -> None:
+        record = context["ti"].xcom_pull(task_ids="resolve")
+        name, asked = (evaluation or {}).get("evaluation", "nova_llm_judge"), []
+        aws_conn_id, region, summary = None, None, None
+        if record:
+            run = open_run(record, aws(record["aws_conn_id"]))
+            name, asked = run.config.evaluation, run.config.alerts
+            aws_conn_id, region = record["aws_conn_id"], run.config.environment.region
+            if run.folder.names(storage.SUMMARY):
+                summary = json.loads(run.folder.read(storage.SUMMARY))
+        elif evaluation:
+            asked = [Alert.model_validate(each) for each in evaluation.get("alerts", [])]
+        error = context.get("exception")
+        message = alerts.message(
+            name, summary, problem=str(error) if error else None, link=_link(context)
+        )
+        for alert in asked:
+            if alerts.event_of(summary) in alert.on:
+                _send(alert, message, context, aws_conn_id, region)
+
+    return tell
+
+
+def _send(
+    alert: Alert, message: alerts.Message, context: Any, aws_conn_id: str | None, region: str | None
+) -> None:
+    """Send one message; a way that does not work must not keep the others from being told."""
+    try:
+        # Not called as a callback, which would take braces in a model's name for a template.
+        _notifier(alert, message, aws_conn_id, region).notify(context)
+    except Exception:
+        log.exception("cannot tell %s by %s", alert.to, alert.channel)
+    else:
+        log.info("told %s by %s: %s", alert.to, alert.channel, message.subject)
+
+
+def _notifier(
+    alert: Alert, message: alerts.Message, aws_conn_id: str | None, region: str | None
+) -> Any:
+    kind, settings = _settings(alert, message, aws_conn_id, region)
+    return kind(**settings)
+
+
+def _settings(
+    alert: Alert, message: alerts.Message, aws_conn_id: str | None, region: str | None
+) -> tuple[Any, dict[str, Any]]:
+    """Return the notifier's class and its arguments."""
+    if alert.channel == "sns":
+        from airflow.providers.amazon.aws.notifications.sns import SnsNotifier
+
+        return SnsNotifier, {
+            "aws_conn_id": alert.conn_id or aws_conn_id or "aws_default",
+            "region_name": region,
+            "target_arn": alert.to,
+            "subject": message.subject,
+            "message": message.text,
+        }
+    if alert.channel == "smtp":
+        from airflow.providers.smtp.notifications.smtp import SmtpNotifier
+
+        return SmtpNotifier, {
+            "smtp_conn_id": alert.conn_id or "smtp_default",
+            "to": [address.strip() for address in alert.to.split(",")],
+            "subject": message.subject,
+            "html_content": f"<pre style='white-space:pre-wrap'>{html.escape(message.text)}</pre>",
+        }
+    from airflow.providers.slack.notifications.slack import SlackNotifier
+
+    return SlackNotifier, {
+        "slack_conn_id": alert.conn_id or "slack_api_default",
+        "channel": alert.to,
+        "text": f"{message.subject}\n{message.text}",
+    }
+
+
+def when_stuck(dag_id: str, evaluation: Mapping[str, Any] | None) -> list[DeadlineAlert]:
+    """Return what tells those who asked that a run has not ended in time; it ends nothing."""
+    if not evaluation:
+        return []
+    asked = [Alert.model_validate(each) for each in evaluation.get("alerts", [])]
+    return [_deadline(dag_id, alert) for alert in asked if "stuck" in alert.on]
+
+
+def _deadline(dag_id: str, alert: Alert) -> DeadlineAlert:
+    message = alerts.Message(
+        f"{dag_id} has not ended after {alert.stuck_after_hours:g} hours"[: alerts.LONGEST_SUBJECT],
+        f"A run of {dag_id} was queued {alert.stuck_after_hours:g} hours ago and has not ended; it "
+        f"goes on.\n\n{_base_url()}/dags/{quote(dag_id)}/runs",
+    )
+    kind, settings = _settings(alert, message, None, None)
+    return DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(hours=alert.stuck_after_hours),
+        callback=AsyncCallback(kind, kwargs=settings),
+    )
+
+
+def _link(context: Any) -> str:
+    run = context["dag_run"]
+    return f"{_base_url()}/dags/{quote(run.dag_id)}/runs/{quote(run.run_id, safe='')}"
+
+
+def _base_url() -> str:
+    return str(conf.get("api", "base_url", fallback="http://localhost:8080")).rstrip("/")

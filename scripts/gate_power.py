@@ -1,0 +1,104 @@
+"""`make gate-power CONFIG=`: how often a gate cries wolf, and how small a drop it catches."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from include import evidence, gate_power, trend
+from include.config import RunConfig
+from include.config_files import resolve_config
+from include.errors import ConfigError, JudgeError, ResultsError
+from include.gate_power import GatePower
+from include.storage import RunFolder
+from include.wording import percent, plural, points
+from scripts import doctor, local
+from scripts.run import load
+
+MOST_RUNS = 10
+
+
+def past_runs(output: RunFolder, evaluation: str, candidate: str) -> list[RunFolder]:
+    """Return the folders of the last runs that still have their pairs, the latest first."""
+    rows = [row for row in trend.read(output, evaluation) if row.candidate == candidate]
+    folders = [RunFolder(output.s3, row.run_folder) for row in reversed(rows) if row.pairs]
+    name = f"pairs/{candidate}/pairs.jsonl"
+    return [each for each in folders if each.names(name)][:MOST_RUNS]
+
+
+def text(config: RunConfig, candidate: str, found: GatePower) -> Iterator[str]:
+    """Yield the lines about one candidate."""
+    gate = config.gate
+    yield (
+        f"{candidate}: gate {gate.rule}, margin {gate.margin:g}; simulated from "
+        f"{plural(found.prompts, 'prompt')} of {plural(found.runs, 'past run')}"
+    )
+    if found.runs == 1:
+        yield (
+            "  A single run does not show how much nights differ: assumed that "
+            f"{percent(gate_power.FORGETS)} of the prompts come out anew."
+        )
+    yield (
+        f"  If nothing has changed, {percent(found.false_alarms)} of the nights fail and "
+        f"{percent(found.inconclusive)} are inconclusive."
+    )
+    smallest = found.smallest
+    caught = (
+        f"a drop of {points(smallest).lstrip('+')} percentage points or more"
+        if smallest is not None
+        else f"no drop up to {points(gate_power.DROPS[-1]).lstrip('+')} percentage points"
+    )
+    yield f"  Within two nights it catches, {percent(gate_power.WANTED)} of the time, {caught}."
+    yield f"  {'drop':>6}  {'fails in one night':>18}  in two"
+    for each in found.drops:
+        yield (
+            f"  {points(-each.drop):>6}  {percent(each.one_night):>18}  {percent(each.two_nights)}"
+        )
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="make gate-power", description=__doc__)
+    parser.add_argument("--config", type=Path, help="the evaluation (CONFIG=)")
+    parser.add_argument("--env", help="environment that it ran in (ENV=)")
+    parser.add_argument("--cwd", type=Path, default=Path.cwd(), help="where paths start")
+    arguments = parser.parse_args()
+    try:
+        config = resolve_config(load(arguments.config, arguments.env, arguments.cwd))
+        if config.gate.rule == "none":
+            raise ConfigError(
+                f"{config.evaluation} has no gate; write for example "
+                "gate: {rule: no_regression, margin: 0.05}"
+            )
+        doctor.connect(local.Place.from_environment())
+        from include.tasks import aws
+
+        client = aws(config.environment.aws_conn_id)
+        doctor.identify(config.environment, client)
+        output = RunFolder(client("s3"), config.environment.output_s3_uri)
+        for model in config.candidates:
+            folders = past_runs(output, config.evaluation, model.name)
+            past = gate_power.gather(evidence.resolved_pairs(each, model.name) for each in folders)
+            if not past:
+                raise ResultsError(
+                    f"{config.evaluation} has no past run of {model.name} with details per pair; "
+                    "before the first one, make plan CONFIG= says what the prompts can find"
+                )
+            found = gate_power.simulate(
+                past,
+                config.gate.rule,
+                config.gate.margin,
+                config.confidence_level,
+                candidates=len(config.candidates),
+            )
+            print("\n".join(text(config, model.name, found)))
+    except (JudgeError, local.LocalError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
