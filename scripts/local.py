@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +168,8 @@ def start_airflow(place: Place) -> None:
     print("Starting Airflow (about half a minute)")
     command = [str(Path(sys.executable).with_name("airflow")), "standalone"]
     process = _spawn(place, "airflow", command, airflow_environment(place))
-    api = Api(place)
-    _wait(place, "airflow", process, api.ready, 300)
+    api, started = Api(place), datetime.now(UTC)
+    _wait(place, "airflow", process, lambda: api.ready(started), 300)
     api.set_pool(JUDGE_POOL, JUDGE_JOBS_AT_ONCE, "Nova judge jobs at once: your quota")
     _remember(place, "airflow", wanted)
 
@@ -222,13 +223,16 @@ class Api:
             raise requests.HTTPError(f"{method} {path}: {answer.status_code} {answer.text[:2000]}")
         return answer.json() if answer.content else None
 
-    def ready(self) -> bool:
-        """Whether the scheduler is alive and the DAG is known."""
+    def ready(self, since: datetime | None = None) -> bool:
+        """Whether the scheduler is alive and the DAG is known, as its file has been since then."""
         try:
             health = self.call("GET", "/monitor/health")
             parts = ("metadatabase", "scheduler", "triggerer", "dag_processor")
             alive = all(health[part]["status"] == "healthy" for part in parts)
-            return alive and bool(self.call("GET", "/dags/nova_llm_judge"))
+            if not alive:
+                return False
+            parsed = self.call("GET", "/dags/nova_llm_judge")["last_parsed_time"]
+            return since is None or datetime.fromisoformat(parsed) >= since
         except (requests.RequestException, OSError, KeyError, ValueError, StopIteration):
             return False
 

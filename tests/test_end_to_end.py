@@ -265,11 +265,10 @@ def test_a_person_decides_about_what_the_gate_did_not_pass(
     evaluation = {
         "evaluation": f"asked-{answer.lower()}",
         "dataset": PROMPTS,
-        "baseline": bedrock("nova-micro"),
-        "candidates": [bedrock("claude")],
-        "gate": {"rule": "superiority", "margin": 0.45, "on_inconclusive": "approve"},
+        "baseline": {**bedrock("nova"), "model_id": "us.amazon.nova-micro-v1:0"},
+        "candidates": ["claude"],
+        "gate": {"rule": "superiority", "margin": 0.45, "on_fail": "approve"},
     }
-    evaluation["gate"] |= {"on_fail": "approve"}
     config.write_text(json.dumps(evaluation))
     process = copy.command("scripts.run", "--config", str(config))
     assert process.stdout
