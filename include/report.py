@@ -14,7 +14,7 @@ from include.examples import Kind
 from include.panels import statistics_rows
 from include.parity import SettingRow
 from include.preferences import ResolvedPair
-from include.reconcile import contradictions, severity
+from include.reconcile import severity
 from include.records import (
     CategoryResult,
     Comparison,
@@ -25,6 +25,7 @@ from include.records import (
     Summary,
     Verdict,
 )
+from include.trust import trust
 from include.wording import level, percent, points
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -35,13 +36,6 @@ SHORTEST_CUT = 2_000
 """So many are shown however many pairs there are."""
 MOST_TEXT = 12_000_000
 """Characters that a page has room for."""
-
-FAIR = 0.5
-"""Of the judgments that name a winner, those for either position from a judge that ignores it."""
-UNEVEN = 0.01
-"""A smaller p-value says that one model fails more often than the other."""
-UNSTEADY = 0.6
-"""A judge that agrees with itself on fewer pairs is worth a second look."""
 
 VERDICTS = {
     "candidate_better": "candidate better",
@@ -101,15 +95,6 @@ class Places:
     threshold: float | None
 
 
-@dataclass(frozen=True)
-class Trust:
-    """One thing that a verdict rests on, and whether it gives reason to doubt."""
-
-    what: str
-    text: str
-    doubtful: bool
-
-
 def render(
     summary: Summary, *, drawings: Sequence[Drawing], examples: Sequence[ReportPairs]
 ) -> str:
@@ -151,7 +136,6 @@ def render(
         to_read=partial(first_losses, examples),
         anchor=partial(_anchor, {id(pair): n for n, pair in enumerate(_pairs(examples))}),
         duration=duration(summary.started_at, summary.ended_at),
-        contradictions=contradictions,
         severity=severity,
         drawings=drawings,
         svg=Markup,
@@ -197,63 +181,6 @@ def interval_places(comparison: Comparison, threshold: float | None = None) -> P
         for share in (rate.estimate, rate.low, rate.high, threshold)
     )
     return Places(*places)
-
-
-def trust(comparison: Comparison) -> list[Trust]:
-    """Put into words what the verdict rests on: in one line, before anyone believes it."""
-    return [
-        _missing_responses(comparison),
-        _consistency(comparison),
-        _nova(comparison),
-        Trust(
-            "Evidence",
-            "every pair in both orders"
-            if comparison.evidence == "per_pair"
-            else "Nova's totals only: the interval is conservative",
-            comparison.evidence != "per_pair",
-        ),
-    ]
-
-
-def _missing_responses(comparison: Comparison) -> Trust:
-    failed, prompts = comparison.counts.generation_errors, comparison.counts.prompts
-    text = (
-        f"{comparison.baseline} {failed.baseline:,}, {comparison.candidate} {failed.candidate:,} "
-        f"of {prompts:,}"
-    )
-    bounds = comparison.missing_bounds
-    if bounds.low is not None and bounds.high is not None and bounds.low < bounds.high:
-        text += f"; had all missing pairs gone one way: {percent(bounds.low)} to "
-        text += percent(bounds.high)
-    uneven = comparison.missing.asymmetry_p_value if comparison.missing else None
-    if uneven is not None and uneven < UNEVEN:
-        text += "; one model fails more often than the other"
-    doubtful = max(failed.baseline, failed.candidate) > prompts / 20
-    return Trust("Missing", text, doubtful or (uneven is not None and uneven < UNEVEN))
-
-
-def _consistency(comparison: Comparison) -> Trust:
-    share = comparison.position.consistency
-    if share is None:
-        return Trust("Judge's two orders", "not known", comparison.counts.judgments > 0)
-    text = f"agree on {percent(share)} of the pairs"
-    found = comparison.reliability.consistency if comparison.reliability else None
-    if found and found.low is not None and found.high is not None:
-        text += f" ({percent(found.low)} to {percent(found.high)})"
-    lean = comparison.reliability.preference_for_a if comparison.reliability else None
-    leans = lean is not None and not ((lean.low or 0.0) <= FAIR <= (lean.high or 1.0))
-    if lean and leans and lean.estimate is not None:
-        text += f"; position A wins {percent(lean.estimate)} of the judgments"
-    return Trust("Judge's two orders", text, leans or share < UNSTEADY)
-
-
-def _nova(comparison: Comparison) -> Trust:
-    found = contradictions(comparison)
-    if not comparison.nova:
-        return Trust("Nova's own numbers", "there are none", False)
-    names = ", ".join(row.metric for row in found)
-    text = f"contradict ours: {names}" if found else "agree with ours"
-    return Trust("Nova's own numbers", text, bool(found))
 
 
 def worst_category(comparison: Comparison) -> CategoryResult | None:

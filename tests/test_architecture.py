@@ -69,8 +69,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "examples": {"preferences"},
     "model_summary": {"records"},
     "parity": {"config", "records", "wording"},
+    "trust": {"reconcile", "records", "wording"},
     "report": {"charts", "examples", "panels", "parity", "preferences", "reconcile", "records"}
-    | {"wording"},
+    | {"trust", "wording"},
     # where they are put together
     "publish": {"charts", "config", "evidence", "examples", "gate", "history", "judge", "ledger"}
     | {"model_summary", "paired", "parity", "reconcile", "records", "report", "storage"}

@@ -32,9 +32,9 @@ from include.report import (
     longest_text,
     render,
     report_pair,
-    trust,
     worst_category,
 )
+from include.trust import trust
 
 HOSTILE = "<script>alert(1)</script></iframe><img src=x onerror=alert(1)> {{ 7 * 7 }} \u202e"
 
