@@ -95,9 +95,13 @@ def write(output: RunFolder, summary: Summary, folder: RunFolder) -> str | None:
     rows = [_row(summary, comparison, folder) for comparison in summary.comparisons]
     if not rows:
         return None
-    moment = rows[0].started_at.strftime("%Y%m%dT%H%M%SZ")
-    name = f"{_home(summary.evaluation)}{moment}_{folder.uri.rpartition('/')[2]}.parquet"
+    name = name_of(summary.evaluation, folder.uri.rpartition("/")[2])
     return output.write(name, _to_parquet(rows), "application/vnd.apache.parquet")
+
+
+def name_of(evaluation: str, run_slug: str) -> str:
+    """Return the name of a run's rows, below the environment's `output_s3_uri`."""
+    return f"{_home(evaluation)}{run_slug}.parquet"
 
 
 def read(output: RunFolder, evaluation: str) -> list[TrendRow]:

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from include import account, cloudwatch, names, runs, steps, storage
+from include import account, cloudwatch, names, runs, steps, storage, trend
 from include.config import SageMakerModel
 from include.config_files import resolve_config
 from include.errors import DeploymentError, JudgeJobError
@@ -108,6 +108,8 @@ class Trial:
         account.check(self.client("sts", **account.QUICK), environment)
         uri = f"{environment.output_s3_uri}/{self.config.evaluation}/{slug}"
         stack.callback(self.undo.attempt, uri, self.undo.objects, uri)
+        rows = f"{environment.output_s3_uri}/{trend.name_of(self.config.evaluation, slug)}"
+        stack.callback(self.undo.attempt, rows, self.undo.object, rows)
         record = steps.resolve(
             self.conf,
             dag_id=self.config.evaluation,

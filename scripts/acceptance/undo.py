@@ -124,6 +124,11 @@ class Undo:
             answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": some})
             self.left += [f"{each['Key']}: {each['Message']}" for each in answer.get("Errors", [])]
 
+    def object(self, uri: str) -> None:
+        """Delete one object, if it is there."""
+        bucket, key = storage.split_uri(uri)
+        self.client("s3").delete_object(Bucket=bucket, Key=key)
+
     def look_for_what_is_left(self, dag_id: str, run_id: str) -> None:
         """List what carries this run's tags: there should be nothing."""
         for resource in ownership.owned(self.client("sagemaker"), self.client("bedrock")):
