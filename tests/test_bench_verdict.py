@@ -15,6 +15,7 @@ def test_a_quick_run_measures_every_part_of_ours(tmp_path: Path) -> None:
         "cpu_t",
         "cpu_compare",
         "cpu_read",
+        "cpu_report",
         "cpu_import",
         "standard_error",
     }

@@ -401,9 +401,17 @@ class TestSeveralCandidates:
     def test_categories_and_reliability_keep_the_level_that_was_asked_for(self):
         pairs = make_pairs(100, category=lambda i: str(i % 2))
         one, four = (compare(pairs, self.VERDICTS, candidates=k) for k in (1, 4))
-        assert one.by_category == four.by_category
+        for alone, among_four in zip(one.by_category, four.by_category, strict=True):
+            assert alone.win_rate == among_four.win_rate
         assert one.reliability == four.reliability
         assert four.reliability.consistency.confidence_level == 0.95
+
+    def test_what_decides_by_category_is_adjusted_for_categories_and_candidates(self):
+        pairs = make_pairs(100, category=lambda i: str(i % 2))
+        row = compare(pairs, self.VERDICTS, candidates=4).by_category[0]
+        assert row.deciding.confidence_level == pytest.approx(1 - 0.05 / 8)
+        assert row.deciding.estimate == row.win_rate.estimate
+        assert width(row.deciding) > width(row.win_rate) and row.deciding.adjusted_for == 8
 
     def test_totals_alone_are_adjusted_too(self):
         one, two = (
