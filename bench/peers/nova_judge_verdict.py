@@ -12,7 +12,7 @@ from typing import Any
 DATA: dict[str, Any] = json.load(sys.stdin)
 STARTED = time.process_time()
 
-import scipy.stats  # noqa: E402, F401 - the product imports it where it is used
+import scipy.special  # noqa: E402, F401 - the product imports it where it is used
 
 from include import charts, examples, gate, judge_output, report, winrate  # noqa: E402
 from include.intervals import cluster_t_interval  # noqa: E402
