@@ -370,9 +370,10 @@ def test_a_task_that_is_marked_failed_ends_its_run_and_leaves_nothing(copy: Inte
         path = f"{run.path}/taskInstances/{task['task_id']}/{task['map_index']}"
         copy.airflow(path, "PATCH", new_state="failed")
 
-    runs, jobs = struck(copy, "task-failed", mark)
-    assert {stage: run.state for stage, run in runs.items()} == dict.fromkeys(STAGES, "failed")
-    assert jobs == STOPPED_WHERE_IT_WAS
+    stages = ("generating", "judging")  # a task that runs, and one that waits for a job
+    runs, jobs = struck(copy, "task-failed", mark, stages=stages)
+    assert {stage: run.state for stage, run in runs.items()} == dict.fromkeys(stages, "failed")
+    assert jobs == {stage: STOPPED_WHERE_IT_WAS[stage] for stage in stages}
 
 
 def test_a_run_that_is_marked_failed_leaves_nothing(copy: Interrupted) -> None:
