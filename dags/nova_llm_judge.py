@@ -105,14 +105,15 @@ def pipeline(evaluation: dict[str, Any] | None, outlet: Asset | None) -> None:
 def dag(dag_id: str, evaluation: dict[str, Any] | None) -> DAG:
     """Build one DAG: that of an evaluation file with its schedule, or the general one."""
     schedule = (evaluation or {}).get("schedule") or {}
+    begin = since(schedule)
     outlet = Asset(f"nova_judge/{evaluation['evaluation']}") if evaluation else None
     with DAG(
         dag_id,
         description=(__doc__ or "").splitlines()[0],
         doc_md=__doc__,
         schedule=when(schedule),
-        start_date=since(schedule),
-        catchup=since(schedule) is not None,
+        start_date=begin,
+        catchup=begin is not None,
         deadline=when_stuck(dag_id, evaluation) or None,
         max_active_runs=schedule.get("max_active_runs", 1 if evaluation else 16),
         is_paused_upon_creation=evaluation is not None,

@@ -10,8 +10,8 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from include import steps
-from include.runs import RunRecord, open_run
-from include.tasks import aws, readable_errors
+from include.runs import RunRecord
+from include.tasks import opened
 
 APPROVE, REJECT = "Approve", "Reject"
 
@@ -40,11 +40,8 @@ class GateApprovalOperator(HITLOperator):
 
     def execute(self, context: Any) -> Any:
         """Put the question, or end."""
-        if self.run is None:
-            raise AirflowFailException("resolve has not succeeded, so there is no run to work on")
-        with readable_errors():
-            opened = open_run(self.run, aws(self.run["aws_conn_id"]))
-            question = steps.approval(opened, self.summary_uri)
+        with opened(self.run) as known:
+            question = steps.approval(known, self.summary_uri)
         if question is None:
             return False
         self.subject, self.body = question["subject"], question["body"]

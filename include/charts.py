@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include import panels
-from include.panels import COLOURS, INK, PAGE, WIDTH, Panel
+from include.panels import COLOURS, INK, PAGE, WIDTH, Panel, literal
 from include.records import Comparison
 
 if TYPE_CHECKING:
@@ -112,9 +112,9 @@ def together(panels: Sequence[Panel], title: str) -> tuple[bytes, bytes]:
     """Draw several panels as one chart: PNG and SVG."""
     rows = -(-len(panels) // COLUMNS)
     figure = _empty(5.3 * COLUMNS, 5.2 * rows)
-    figure.suptitle(_plain(title), fontsize=17, fontweight="bold", color=INK)
+    figure.suptitle(literal(title), fontsize=17, fontweight="bold", color=INK)
     for axes, panel in zip(figure.subplots(rows, COLUMNS).flatten(), panels, strict=True):
-        axes.set_title(_plain(panel.title), fontweight="bold", color=INK)
+        axes.set_title(literal(panel.title), fontweight="bold", color=INK)
         panel.paint(axes)
     _lay_out(figure)
     return _png(figure), _svg(figure, title)
@@ -139,16 +139,11 @@ def table(panel: Panel) -> str:
     return target.getvalue()
 
 
-def _plain(title: str) -> str:
-    """Keep matplotlib from taking a name for mathematics."""
-    return title.replace("$", r"\$")
-
-
 def _figure(panel: Panel, *, titled: bool = True) -> Figure:
     figure = _empty(WIDTH, panel.height + (0.3 if titled else 0))
     axes = figure.subplots()
     if titled:
-        axes.set_title(_plain(panel.title), fontweight="bold", color=INK)
+        axes.set_title(literal(panel.title), fontweight="bold", color=INK)
     panel.paint(axes)
     _lay_out(figure)
     return figure

@@ -49,7 +49,7 @@ def decide_gate(
             gates.append(_since_accepted(comparison, margin, first))
             failures = _categories_that_dropped(comparison, margin)
         else:
-            threshold = 0.5 + margin if rule == "superiority" else 0.5 - margin
+            threshold = threshold_of(rule, margin)
             gates.append(_win_rate(comparison, rule.replace("_", "-"), threshold))
             failures = _categories_below(comparison, threshold)
         if by_category and not comparison.unreliable:
@@ -94,6 +94,11 @@ def _since_accepted(comparison: Comparison, margin: float, first: bool) -> Gate:
         f"({level(change.confidence_level)} interval {points(change.low)} to "
         f"{points(change.high)}).",
     )
+
+
+def threshold_of(rule: GateRule, margin: float) -> float:
+    """Return the win rate that `superiority` or `non_inferiority` asks for."""
+    return 0.5 + margin if rule == "superiority" else 0.5 - margin
 
 
 def side(low: float, high: float, threshold: float) -> GateOutcome:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from include.gate import GateRule, side
+from include.gate import GateRule, side, threshold_of
 from include.intervals import cluster_t_interval
 from include.preferences import ResolvedPair
 from include.records import GateOutcome
@@ -118,7 +118,7 @@ def simulate(
             threshold = (1 - margin) / 2
         else:
             scores = list(found)
-            threshold = 0.5 + margin if rule == "superiority" else 0.5 - margin
+            threshold = threshold_of(rule, margin)
         interval = cluster_t_interval(scores, units, level)
         if interval.low is None or interval.high is None:
             return "inconclusive"

@@ -30,7 +30,7 @@ def last_accepted(folder: RunFolder, started_at: str) -> RunFolder | None:
     home, slug = _home(folder)
     notes = [name for name in home.names("accepted/") if not name.endswith(f"_{slug}.json")]
     for note in reversed([name for name in notes if name < f"accepted/{_moment(started_at)}"]):
-        run = RunFolder(folder.s3, home.at(json.loads(home.read(note))["run"]))
+        run = RunFolder(folder.s3, home.at(note.partition("_")[2].removesuffix(".json")))
         if run.names(storage.SUMMARY):
             return run
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -56,7 +56,16 @@ def compare_runs(
     References:
         Miller, Adding Error Bars to Evals, arXiv 2411.00640 (2024), section 4, paired differences.
     """
-    before, after = _scored(earlier), _scored(later)
+    return _compare(_scored(earlier), _scored(later), candidate, confidence_level, candidates)
+
+
+def _compare(
+    before: Mapping[str, _Scored],
+    after: Mapping[str, _Scored],
+    candidate: str,
+    confidence_level: float,
+    candidates: int,
+) -> Change:
     shared = [key for key in after if key in before]
     same = [key for key in shared if before[key].prompt == after[key].prompt]
     scores = [
@@ -101,8 +110,8 @@ def compare_runs(
 
 
 def compare_by_category(
-    earlier: Sequence[ResolvedPair],
-    later: Sequence[ResolvedPair],
+    earlier: Iterable[ResolvedPair],
+    later: Iterable[ResolvedPair],
     *,
     candidate: str,
     confidence_level: float,
@@ -117,14 +126,10 @@ def compare_by_category(
     for row in later:
         if row.pair.category is not None:
             groups[row.pair.category].append(row)
-    found = []
+    before, found = _scored(earlier), []
     for category, members in sorted(groups.items()):
-        change = compare_runs(
-            earlier,
-            members,
-            candidate=candidate,
-            confidence_level=confidence_level,
-            candidates=candidates * len(groups),
+        change = _compare(
+            before, _scored(members), candidate, confidence_level, candidates * len(groups)
         )
         found.append(
             CategoryChange(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from include.records import Comparison, OrderCount, Preference, WinRate
-from include.wording import level, percent
+from include.wording import count, level, percent, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -271,13 +271,13 @@ def statistics_rows(comparison: Comparison) -> list[list[str]]:
     asked = counts.judgments + counts.inference_errors
     interval = f"{level(rate.confidence_level)} interval"
     return [
-        ["prompts", _count(counts.prompts), "prompts"],
-        ["with a preference", _count(counts.pairs), "pairs"],
-        ["judgments and errors", _count(asked), "judgments"],
-        ["for the baseline", _count(baseline), "judgments"],
-        ["for the candidate", _count(candidate), "judgments"],
-        ["tie", _count(ties), "judgments"],
-        ["inference errors", _count(errors), "judgments"],
+        ["prompts", count(counts.prompts), "prompts"],
+        ["with a preference", count(counts.pairs), "pairs"],
+        ["judgments and errors", count(asked), "judgments"],
+        ["for the baseline", count(baseline), "judgments"],
+        ["for the candidate", count(candidate), "judgments"],
+        ["tie", count(ties), "judgments"],
+        ["inference errors", count(errors), "judgments"],
         ["error rate", _share(counts.inference_errors / asked if asked else None), "of judgments"],
         ["win rate, ties half", _share(rate.estimate), "of pairs"],
         [f"{interval}, low", _share(rate.low), "of pairs"],
@@ -326,14 +326,14 @@ def forest(comparisons: Sequence[Comparison], threshold: float | None = None) ->
 def _forest_row(
     axes: Axes, place: int, name: str, rate: WinRate, pairs: int | None, overall: bool
 ) -> None:
-    count = "" if pairs is None else f"  n = {pairs:,}"
+    of = "" if pairs is None else f"  n = {pairs:,}"
     weight = "bold" if overall else "normal"
     if rate.estimate is None:
-        text = f"no win rate{count}"
+        text = f"no win rate{of}"
     else:
         size, colour = (9, CANDIDATE) if overall else (7, FAINT)
         axes.plot(100 * rate.estimate, place, "D", color=colour, markersize=size, zorder=3)
-        text = f"{percent(rate.estimate)}{count}"
+        text = f"{percent(rate.estimate)}{of}"
         if rate.low is None or rate.high is None:
             text += ", no interval"
         else:
@@ -403,9 +403,9 @@ def orders(comparison: Comparison) -> Panel:
     )
 
 
-def _come_to(count: OrderCount) -> str:
+def _come_to(each: OrderCount) -> str:
     """Put both orders into words; `forward` has the baseline in position A."""
-    both: tuple[Preference | None, Preference | None] = (count.forward, count.backward)
+    both: tuple[Preference | None, Preference | None] = (each.forward, each.backward)
     if None in both:
         return "no verdict in one or both"
     if both[0] == both[1]:
@@ -571,9 +571,7 @@ def _rate_row(candidate: str, category: str, rate: WinRate, pairs: int | None) -
 def _told(rate: WinRate) -> str:
     if rate.estimate is None:
         return "no win rate"
-    if rate.low is None or rate.high is None:
-        return f"{percent(rate.estimate)} (no interval)"
-    return f"{percent(rate.estimate)} ({percent(rate.low)} to {percent(rate.high)})"
+    return with_interval(rate.estimate, rate.low, rate.high)
 
 
 def _listed(counted: object) -> str:
@@ -618,16 +616,16 @@ def _say(axes: Axes, text: str) -> None:
 
 
 def _name(text: str, length: int = NAME_LENGTH) -> str:
-    """Return a name that fits and that matplotlib does not take for mathematics."""
-    return _short(text, length).replace("$", r"\$")
+    return literal(_short(text, length))
+
+
+def literal(text: str) -> str:
+    """Keep matplotlib from taking a name for mathematics."""
+    return text.replace("$", r"\$")
 
 
 def _short(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 8]}…{text[-7:]}"
-
-
-def _count(value: float | None) -> str:
-    return "not known" if value is None else f"{value:,.0f}"
 
 
 def _share(value: float | None) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from include.gate import GateRule
+from include.gate import GateRule, threshold_of
 from include.records import Comparison
 from include.wording import level, percent
 
@@ -364,7 +364,7 @@ def gate_line(
     """
     if rule in ("none", "no_regression") or margin == 0:
         return None
-    threshold = 0.5 + margin if rule == "superiority" else 0.5 - margin
+    threshold = threshold_of(rule, margin)
     wanted, chance = POWERS[0], percent(POWERS[0])
     name = f"The gate ({rule.replace('_', '-')}, a win rate above {percent(threshold)})"
     said = []

@@ -289,12 +289,14 @@ def _with_change(
         "confidence_level": config.confidence_level,
         "candidates": len(config.candidates),
     }
-    both = (accepted, folder)
-    change = paired.compare_runs(*(evidence.resolved_pairs(f, name) for f in both), **question)
-    if config.gate.rule == "no_regression" and config.gate.by_category:
-        pairs = [list(evidence.resolved_pairs(f, name)) for f in both]
-        found = paired.compare_by_category(*pairs, **question)
-        change = dataclasses.replace(change, by_category=found)
+    both = [evidence.resolved_pairs(each, name) for each in (accepted, folder)]
+    if not (config.gate.rule == "no_regression" and config.gate.by_category):
+        return dataclasses.replace(comparison, change=paired.compare_runs(*both, **question))
+    pairs = [list(each) for each in both]  # looked at twice
+    change = dataclasses.replace(
+        paired.compare_runs(*pairs, **question),
+        by_category=paired.compare_by_category(*pairs, **question),
+    )
     return dataclasses.replace(comparison, change=change)
 
 

@@ -26,7 +26,7 @@ from include.records import (
     Verdict,
 )
 from include.trust import trust
-from include.wording import level, percent, points
+from include.wording import count, level, percent
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -121,8 +121,7 @@ def render(
         percent=lambda share: _bound(_percent(share)),
         bound=_bound,
         level=level,
-        points=points,
-        count=_count,
+        count=count,
         number=_number,
         day=lambda moment: moment[:10],
         cut=partial(_cut, longest=longest_text(pairs_shown)),
@@ -252,20 +251,20 @@ def _model_column(model: ModelSummary, ended: datetime) -> dict[str, str]:
         "role": model.role,
         "provider": model.provider,
         "model": model.model_id or "not known",
-        "prompts": _count(found.total),
-        "usable responses": _count(found.usable),
-        "of these cut off": _count(found.truncated if model.settings else None),
-        "empty": _count(found.empty),
-        "refused": _count(found.refused),
-        "errors": _count(found.error),
-        "never asked": _count(found.missing),
+        "prompts": count(found.total),
+        "usable responses": count(found.usable),
+        "of these cut off": count(found.truncated if model.settings else None),
+        "empty": count(found.empty),
+        "refused": count(found.refused),
+        "errors": count(found.error),
+        "never asked": count(found.missing),
         "latency, median": _milliseconds(latency.median if latency else None),
         "latency, 95th percentile": _milliseconds(latency.p95 if latency else None),
-        "input tokens": _count(model.input_tokens),
-        "output tokens": _count(model.output_tokens),
-        "median characters": _count(model.median_characters),
-        "median output tokens": _count(model.median_output_tokens),
-        "retries": _count(model.retries),
+        "input tokens": count(model.input_tokens),
+        "output tokens": count(model.output_tokens),
+        "median characters": count(model.median_characters),
+        "median output tokens": count(model.median_output_tokens),
+        "retries": count(model.retries),
         "taken from earlier runs": _reused(model, ended),
     }
 
@@ -277,10 +276,10 @@ def _milliseconds(value: float | None) -> str:
 def _reused(model: ModelSummary, ended: datetime) -> str:
     """How many responses are reused, and the age of the oldest."""
     if not model.oldest:
-        return _count(model.reused)
+        return count(model.reused)
     hours = max(0, round((ended - datetime.fromisoformat(model.oldest)).total_seconds() / 3600))
     age = f"{hours} hours" if hours < 48 else f"{hours // 24} days"
-    return f"{_count(model.reused)}, up to {age} old"
+    return f"{count(model.reused)}, up to {age} old"
 
 
 def _cut(text: str, longest: int) -> str:
@@ -296,10 +295,6 @@ def _percent(share: float | None) -> str:
 def _bound(text: str) -> str:
     """Keep a number and its percent sign on one line."""
     return text.replace(" %", "\N{NO-BREAK SPACE}%")
-
-
-def _count(value: float | None) -> str:
-    return "not known" if value is None else f"{value:,.0f}"
 
 
 def _number(value: float | None) -> str:

@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundExceptio
 from include import account, ownership, steps
 from include.config_files import load_environment
 from include.errors import AccountError, GenerationError, JudgeError
-from include.runs import Client, RunRecord, open_run
+from include.runs import Client, Run, RunRecord, open_run
 
 
 @contextmanager
@@ -41,16 +41,23 @@ def aws(aws_conn_id: str) -> Client:
     return client
 
 
+@contextmanager
+def opened(run: RunRecord | None) -> Iterator[Run]:
+    """Open a run for a task's work; what a person has to correct fails the task at once."""
+    if run is None:
+        raise AirflowFailException("resolve has not succeeded, so there is no run to work on")
+    with readable_errors():
+        yield open_run(run, aws(run["aws_conn_id"]))
+
+
 def step(work: Callable[..., Any], **options: Any) -> Any:
     """Make a task of a function in `steps`: the run's record in, the opened run for the work."""
 
     @task(task_id=work.__name__, doc_md=work.__doc__, multiple_outputs=False, **options)
     @functools.wraps(work)
     def execute(run: RunRecord | None, *args: Any, **kwargs: Any) -> Any:
-        if run is None:
-            raise AirflowFailException("resolve has not succeeded, so there is no run to work on")
-        with readable_errors():
-            return work(open_run(run, aws(run["aws_conn_id"])), *args, **kwargs)
+        with opened(run) as known:
+            return work(known, *args, **kwargs)
 
     return execute
 
@@ -69,11 +76,8 @@ def gate(outlet: Asset | None, **options: Any) -> Any:
     def gate(
         run: RunRecord | None, summary_uri: str | None, approved: bool | None, **context: Any
     ) -> str:
-        if run is None:
-            raise AirflowFailException("resolve has not succeeded, so there is no run to work on")
-        with readable_errors():
-            opened = open_run(run, aws(run["aws_conn_id"]))
-            outcome = steps.gate(opened, summary_uri, approved)
+        with opened(run) as known:
+            outcome = steps.gate(known, summary_uri, approved)
         if outlet:
             context["outlet_events"][outlet].extra = dict(outcome)
         return outcome["gate"]

@@ -34,6 +34,23 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
+def with_interval(estimate: float, low: float | None, high: float | None) -> str:
+    """A share with its interval, or with the word that it has none.
+
+    Example:
+        >>> with_interval(0.78, 0.66, 0.87), with_interval(1.0, None, None)
+        ('78 % (66 % to 87 %)', '100 % (no interval)')
+    """
+    if low is None or high is None:
+        return f"{percent(estimate)} (no interval)"
+    return f"{percent(estimate)} ({percent(low)} to {percent(high)})"
+
+
+def count(value: float | None) -> str:
+    """How many, or that nobody knows."""
+    return "not known" if value is None else f"{value:,.0f}"
+
+
 def points(difference: float) -> str:
     """A difference of shares in percentage points, with its sign.
 

@@ -12,7 +12,7 @@ from include.config_files import load_environment
 from include.errors import JudgeError
 from include.storage import RunFolder
 from include.trend import TrendRow
-from include.wording import percent
+from include.wording import with_interval
 from scripts import doctor, local
 
 
@@ -32,9 +32,7 @@ def text(rows: list[TrendRow]) -> Iterator[str]:
 def _rate(row: TrendRow) -> str:
     if row.win_rate is None:
         return "none"
-    if row.low is None or row.high is None:
-        return f"{percent(row.win_rate)} (no interval)"
-    return f"{percent(row.win_rate)} ({percent(row.low)} to {percent(row.high)})"
+    return with_interval(row.win_rate, row.low, row.high)
 
 
 def main() -> int:

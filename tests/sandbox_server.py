@@ -1,5 +1,6 @@
 """A sandbox of its own for tests: a real process on a free port, reached over HTTP."""
 
+import json
 import os
 import signal
 import socket
@@ -42,6 +43,17 @@ class Sandbox:
         self.settings = settings
         self.clients: dict[tuple[str, str], Any] = {}
         self.start()
+
+    def airflow_connection(self) -> str:
+        """Return it as Airflow takes connections from the environment."""
+        return json.dumps(
+            {
+                "conn_type": "aws",
+                "login": "somebody",
+                "password": "something",
+                "extra": {"endpoint_url": self.url, "region_name": "us-east-1"},
+            }
+        )
 
     def start(self) -> None:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("SANDBOX_")}

@@ -68,13 +68,7 @@ def slow(slow_server: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
 
 
 def connected(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
-    connection = {
-        "conn_type": "aws",
-        "login": "somebody",
-        "password": "something",
-        "extra": {"endpoint_url": sandbox.url, "region_name": "us-east-1"},
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_AWS_SANDBOX", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_SANDBOX", sandbox.airflow_connection())
     # Bedrock is reached as Airflow does; for the rest that would take half a second a client.
     monkeypatch.setattr("include.operators.aws", lambda _: sandbox.client)
     forget(sandbox)

@@ -66,13 +66,7 @@ def scarce(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]
 
 
 def connected(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
-    connection = {
-        "conn_type": "aws",
-        "login": "somebody",
-        "password": "something",
-        "extra": {"endpoint_url": sandbox.url, "region_name": "us-east-1"},
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_AWS_SANDBOX", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_SANDBOX", sandbox.airflow_connection())
     return sandbox
 
 
