@@ -223,30 +223,33 @@ class _Asking:
     ) -> None:
         self._ask, self._pace, self._model, self._take = ask, pace, model, take
         self._max_tokens = max_tokens
+        self._numbers = count()
+        self._fresh: deque[Prompt] = deque()
         self._again: list[_Request] = []
         self._sent: dict[asyncio.Task[None], _Request] = {}
         self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._failed_in_a_row = 0
         self._hopeless: str | None = None
+        self._deadline = 0.0
         self._answered_at = time.monotonic()
         self._mistake: BaseException | None = None
         self._random = random.Random()
 
     async def run(self, prompts: Sequence[Prompt], deadline: float) -> None:
         """Ask every prompt; return when each has a response or the time is up."""
-        fresh, numbers = deque(prompts), count()
+        self._fresh, self._deadline = deque(prompts), deadline
         try:
-            while (fresh or self._again or self._sent) and not self._hopeless:
+            while (self._fresh or self._again or self._sent) and not self._hopeless:
                 now = time.monotonic()
                 if now >= deadline:
-                    self._end("OutOfTime", "the task's time is up", fresh)
+                    self._end("OutOfTime", "the task's time is up")
                     return
-                wait = min(self._start_what_may(fresh, numbers), deadline - now)
-                await self._wait(wait)
+                await self._wait(min(self._start_what_may(), deadline - now))
             if self._hopeless:
                 while self._sent and time.monotonic() < deadline:
                     await self._wait(deadline - time.monotonic())
-                self._end("NotAsked", f"{self._hopeless}, so the rest was not asked", fresh)
+                self._end("NotAsked", f"{self._hopeless}, so the rest was not asked")
         finally:
             await self._cancel()
 
@@ -265,30 +268,56 @@ class _Asking:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _start_what_may(self, fresh: deque[Prompt], numbers: count[int]) -> float:
+    def _start_what_may(self) -> float:
         """Start requests until none may; return the seconds until one may, if that is known."""
-        while True:
-            now = time.monotonic()
-            due_in = self._again[0].due - now if self._again else math.inf
-            is_due = due_in <= 0
-            if not is_due and not fresh:
-                return due_in
-            request = self._again[0] if is_due else self._fresh(fresh[0], next(numbers))
-            wait = self._pace.delay(request.tokens)
-            if wait is None or wait > 0:
-                return min(math.inf if wait is None else wait, math.inf if is_due else due_in)
-            if is_due:
-                heapq.heappop(self._again)
-            else:
-                fresh.popleft()
-            ticket = self._pace.start(request.tokens)  # not in the task, which starts later
-            task = asyncio.create_task(self._send(request, ticket))
-            self._sent[task] = request
+        while not isinstance(may := self._next(), float):
+            task = asyncio.create_task(self._send_on(*may))
+            self._sent[task] = may[0]
             task.add_done_callback(self._ended)
+        return may
 
-    def _fresh(self, prompt: Prompt, number: int) -> _Request:
+    def _next(self) -> tuple[_Request, Ticket] | float:
+        """Return the next request, counted as started, or the seconds until one may start."""
+        now = time.monotonic()
+        due_in = self._again[0].due - now if self._again else math.inf
+        is_due = due_in <= 0
+        if self._hopeless or now >= self._deadline or not (is_due or self._fresh):
+            return due_in
+        request = self._again[0] if is_due else self._request(self._fresh[0])
+        wait = self._pace.delay(request.tokens)
+        if wait is None or wait > 0:
+            return min(math.inf if wait is None else wait, math.inf if is_due else due_in)
+        if is_due:
+            heapq.heappop(self._again)
+        else:
+            self._fresh.popleft()
+        return request, self._pace.start(request.tokens)
+
+    def _request(self, prompt: Prompt) -> _Request:
         texts = (prompt.system or "", prompt.text, *(turn.text for turn in prompt.turns))
-        return _Request(0.0, number, prompt, sum(map(len, texts)) / 4 + self._max_tokens)
+        tokens = sum(map(len, texts)) / 4 + self._max_tokens
+        return _Request(0.0, next(self._numbers), prompt, tokens)
+
+    async def _send_on(self, request: _Request, ticket: Ticket) -> None:
+        """Send a request and, as soon as it has ended, the next that may start.
+
+        Requests that start together are answered together, and then each waits until all are read
+        and all next ones signed. So they take turns: one is on its way before the next is made, and
+        answers come as far apart as making a request takes.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        while True:
+            async with self._turn:
+                await asyncio.sleep(0)  # aiohttp sends what is made in the loop's next pass
+            await self._send(request, ticket)
+            may = self._next()
+            if isinstance(may, float):
+                return
+            request, ticket = may
+            self._sent[task] = request
+            if self._start_what_may() < math.inf:
+                self._wake.set()  # `run` may be waiting for longer than that
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._wake.set()
@@ -362,7 +391,7 @@ class _Asking:
             )
         )
 
-    def _end(self, kind: str, reason: str, fresh: Iterable[Prompt]) -> None:
+    def _end(self, kind: str, reason: str) -> None:
         """Record why what is left has no response: its own failure, if it had one."""
         for request in self._sent.values():
             self._record(request, "OutOfTime", "it was not answered in the task's time", sent=1)
@@ -370,8 +399,8 @@ class _Asking:
             assert request.failure is not None
             failure = f"{request.failure.message} ({reason})"
             self._record(request, request.failure.kind, failure)
-        for prompt in fresh:
-            self._record(self._fresh(prompt, 0), kind, reason)
+        for prompt in self._fresh:
+            self._record(self._request(prompt), kind, reason)
 
 
 class _Work:

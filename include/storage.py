@@ -93,7 +93,7 @@ class RunFolder:
 
     def write_records(self, name: str, records: Iterable[Any]) -> str:
         """Store dataclass records as JSON lines and return the URI."""
-        return self.write(name, to_lines(map(dataclasses.asdict, records)), "application/x-ndjson")
+        return self.write(name, to_lines(map(vars, records)), "application/x-ndjson")
 
     def read_records(self, name: str, record_type: type[Record]) -> Iterator[Record]:
         """Yield the records that `write_records` stored, in their order."""
@@ -102,7 +102,7 @@ class RunFolder:
 
     def add_part(self, prefix: str, records: Iterable[Any]) -> str:
         """Store records as a part below `prefix`, named by its content, and return the URI."""
-        body = to_lines(map(dataclasses.asdict, records))
+        body = to_lines(map(vars, records))
         return self.write(f"{prefix}/part-{hashlib.sha256(body).hexdigest()[:24]}.jsonl", body)
 
 
@@ -121,8 +121,11 @@ def read_uri(s3: BaseClient, uri: str) -> bytes:
 
 
 def to_lines(rows: Iterable[dict[str, Any]]) -> bytes:
-    r"""Return rows as JSON lines in ASCII: a lone surrogate or U+2028 in a text does no harm."""
-    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    r"""Return rows as JSON lines in ASCII: a lone surrogate or U+2028 in a text does no harm.
+
+    A record inside a row becomes an object of its fields.
+    """
+    return b"".join(json.dumps(row, default=vars).encode() + b"\n" for row in rows)
 
 
 def to_parquet(records: Sequence[Any], record_type: type) -> bytes:

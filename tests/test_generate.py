@@ -621,3 +621,27 @@ def test_the_sandboxs_retry_after_is_honoured(tmp_path: Path) -> None:
     gaps = [b - a for times in sent.values() for a, b in pairwise(times)]
     assert len(gaps) > 3
     assert min(gaps) >= 2
+
+
+def test_a_request_is_on_its_way_before_the_next_is_made(folder: RunFolder) -> None:
+    seen: list[str] = []
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[generating.Ask]:
+        yield ask
+
+    async def ask(prompt: Prompt) -> providers.Answer:
+        seen.append("made")
+        await asyncio.sleep(0)  # as aiohttp, which sends in the loop's next pass
+        seen.append("sent")
+        await asyncio.sleep(0.01)
+        return providers.Answer(prompt.text, "end_turn", 3, 5)
+
+    ask_all(book(folder, 40), connect, Pace(10, 10))
+    assert seen == ["made", "sent"] * 40
+
+
+def test_more_start_as_soon_as_the_limit_has_grown(folder: RunFolder) -> None:
+    model = Model(lambda prompt, _: prompt.text, takes=0.02)
+    ask_all(book(folder, 200), model.connect, Pace(2, 16))
+    assert model.most_in_flight == 16
