@@ -10,7 +10,7 @@ CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 
-.PHONY: help install run up down status logs reset test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history doctor acceptance bench-generation bench-statistics
+.PHONY: help install run up down status logs reset test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history anchors doctor acceptance bench-generation bench-statistics
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -87,6 +87,11 @@ gate-power: install ## How often a gate cries wolf, how small a drop it catches:
 
 history: install ## Show an evaluation's verdicts over time: NAME= ENV=environment
 	@$(BIN)/python -m scripts.history $(if $(NAME),--name "$(NAME)") $(if $(ENV),--env "$(ENV)")
+
+anchors: install ## Freeze pairs of a run as the judge's anchors: RUN=s3://... OUT=file N=100 ENV=
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.anchors --cwd "$(CALLER)" \
+		$(if $(RUN),--run "$(RUN)") $(if $(OUT),--out "$(OUT)") $(if $(N),--number "$(N)") \
+		$(if $(ENV),--env "$(ENV)")
 
 doctor: install ## Look at an AWS account, change nothing: ENV=environment CONFIG=file
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.doctor --cwd "$(CALLER)" \

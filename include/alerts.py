@@ -66,6 +66,9 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
     if changed:
         told = [f"{each['what']} ({each['earlier']}, now {each['later']})" for each in changed]
         yield f"Also changed: {'; '.join(told)}."
+    judge = summary.get("judge_change")
+    if judge and judge["verdict"] != "changed":  # else it is among the warnings
+        yield judge["sentence"]
     warnings = summary["warnings"]
     for each in warnings[:MOST_WARNINGS]:
         yield f"Warning: {each['message']}"

@@ -350,6 +350,15 @@ class Judge(Strict):
     min_consistency: Share = Field(
         0.5, description="Pairs on which both orders must agree; below, it is inconclusive."
     )
+    anchor_pairs: str | None = Field(
+        None,
+        min_length=1,
+        description="File (path or s3://) of frozen pairs with Nova's fields prompt, response_A "
+        "and response_B: judged again now and then, they tell judge drift from model drift.",
+    )
+    anchor_every: Positive = Field(
+        10, description="After how many runs they are judged again though the image is the same."
+    )
 
 
 GateAction = Literal["fail", "warn", "approve"]

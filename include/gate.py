@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from include.records import Comparison, Gate, GateOutcome
@@ -20,6 +21,7 @@ def decide_gate(
     *,
     by_category: bool = False,
     first: bool = True,
+    judge_in_doubt: str | None = None,
 ) -> Gate:
     """Decide about the run; of several candidates the worst one decides.
 
@@ -38,6 +40,8 @@ def decide_gate(
         by_category: Whether one category that is shown to be on the wrong side fails the gate; its
             interval is widened for the number of categories and candidates.
         first: Whether there is no accepted run before this one.
+        judge_in_doubt: Why a change since the accepted run may be the judge's, as a sentence: then
+            `no_regression` does not fail. None: the judge is the same.
     """
     if rule == "none":
         return Gate("none", "No gate was asked for.")
@@ -54,7 +58,14 @@ def decide_gate(
             failures = _categories_below(comparison, threshold)
         if by_category and not comparison.unreliable:
             gates += [Gate("fail", reason, gates[-1].threshold) for reason in failures]
-    return min(gates, key=lambda gate: SEVERITY[gate.outcome])
+    worst = min(gates, key=lambda gate: SEVERITY[gate.outcome])
+    if worst.outcome == "fail" and rule == "no_regression" and judge_in_doubt:
+        return replace(
+            worst,
+            outcome="inconclusive",
+            reason=f"{worst.reason} But this may be the judge's doing: {judge_in_doubt}",
+        )
+    return worst
 
 
 def _win_rate(comparison: Comparison, rule: str, threshold: float) -> Gate:

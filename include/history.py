@@ -19,7 +19,7 @@ def accept(folder: RunFolder, started_at: str) -> str:
         started_at: When it started, ISO 8601 with an offset. Noting it twice changes nothing.
     """
     home, slug = _home(folder)
-    return home.write(f"accepted/{_moment(started_at)}_{slug}.json", json.dumps({"run": slug}))
+    return home.write(f"accepted/{moment(started_at)}_{slug}.json", json.dumps({"run": slug}))
 
 
 def last_accepted(folder: RunFolder, started_at: str) -> RunFolder | None:
@@ -29,7 +29,7 @@ def last_accepted(folder: RunFolder, started_at: str) -> RunFolder | None:
     """
     home, slug = _home(folder)
     notes = [name for name in home.names("accepted/") if not name.endswith(f"_{slug}.json")]
-    for note in reversed([name for name in notes if name < f"accepted/{_moment(started_at)}"]):
+    for note in reversed([name for name in notes if name < f"accepted/{moment(started_at)}"]):
         run = RunFolder(folder.s3, home.at(note.partition("_")[2].removesuffix(".json")))
         if run.names(storage.SUMMARY):
             return run
@@ -41,11 +41,11 @@ def _home(folder: RunFolder) -> tuple[RunFolder, str]:
     return RunFolder(folder.s3, evaluation), slug
 
 
-def _moment(iso: str) -> str:
+def moment(iso: str) -> str:
     """Return a moment so that its text sorts by time.
 
     Example:
-        >>> _moment("2026-01-05T08:00:00+02:00")
+        >>> moment("2026-01-05T08:00:00+02:00")
         '20260105T060000.000000Z'
     """
     return datetime.fromisoformat(iso).astimezone(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
@@ -61,6 +61,7 @@ def _differences(earlier: Summary, later: Summary) -> Iterator[Difference]:
         ("environment", _environment(earlier), _environment(later)),
         ("prompts", _digest(earlier, "dataset"), _digest(later, "dataset")),
         ("judge image", _provenance(earlier, "judge_image"), _provenance(later, "judge_image")),
+        ("judge image's digest", *_known_digests(earlier, later)),
         ("recipe", _digest(earlier, "recipe"), _digest(later, "recipe")),
     ):
         if before != now:
@@ -93,6 +94,12 @@ def _model(earlier: ModelSummary, later: ModelSummary) -> Iterator[Difference]:
 def _environment(summary: Summary) -> str:
     where = summary.environment
     return f"{where.name} ({where.account_id}, {where.region})"
+
+
+def _known_digests(earlier: Summary, later: Summary) -> tuple[str, str]:
+    """Return the digests of both judge images; where one is not known, twice the same."""
+    found = [each.provenance.get("judge_image_digest") for each in (earlier, later)]
+    return (str(found[0]), str(found[1])) if all(found) else ("not known", "not known")
 
 
 def _digest(summary: Summary, of: str) -> str:

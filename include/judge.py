@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from logging import getLogger
+from typing import TYPE_CHECKING, Any
 
 from include import judge_table
 from include.config import Environment, Judge
 from include.errors import ConfigError
 from include.recipes import Recipe
+from include.records import JudgeImage
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
+log = getLogger(__name__)
 
 LONGEST_JOB = 86_400
 """Seconds: what the SageMaker SDK sends, and the most that we allow."""
@@ -32,6 +39,36 @@ def image_uri(environment: Environment) -> str:
             f"{environment.region}; run there, or set judge_image_uri"
         )
     return image
+
+
+def image(environment: Environment, ecr: BaseClient) -> JudgeImage:
+    """Look which image the judge's tag points to now (ECR: BatchGetImage).
+
+    AWS moves the tag whenever it likes. Where ECR does not tell, the log says why.
+
+    Args:
+        environment: Where the judge runs.
+        ecr: boto3's client.
+
+    Raises:
+        ConfigError: There is no image for the region.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    uri = image_uri(environment)
+    found = judge_table.REPOSITORY.match(uri)
+    if found is None or found["digest"]:
+        return JudgeImage(uri, found["digest"] if found else None)
+    try:
+        images = ecr.batch_get_image(
+            registryId=found["account"],
+            repositoryName=found["name"],
+            imageIds=[{"imageTag": found["tag"] or "latest"}],
+        )["images"]
+    except (BotoCoreError, ClientError) as error:
+        log.warning("the digest of %s is not known: %s", uri, error)
+        return JudgeImage(uri, None)
+    return JudgeImage(uri, images[0]["imageId"]["imageDigest"] if images else None)
 
 
 def max_runtime_seconds(pairs: int, max_runtime_minutes: int | None) -> int:

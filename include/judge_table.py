@@ -26,7 +26,11 @@ VARIABLE = "NOVA_JUDGE_TABLE"
 FAMILY_WITH_DISK = re.compile(r"^[a-z]+\d+[a-z]*d[a-z]*$")
 """A d among the attributes behind the generation: instance store volumes (EC2's naming rules)."""
 
-REGISTRY = re.compile(r"^\d{12}\.dkr\.ecr\.([a-z0-9-]+)\.")
+REPOSITORY = re.compile(
+    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com[a-z.]*/"
+    r"(?P<name>[^:@]+)(:(?P<tag>[^@]+))?(@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+"""An image in one of AWS's registries."""
 
 
 class Image(Strict):
@@ -152,10 +156,10 @@ def _image_problems(region: str, image: str | None) -> list[str]:
             f"AWS publishes the judge's container in {', '.join(regions())}, not in {region}; "
             "run there, or set the environment's judge_image_uri"
         ]
-    registry = REGISTRY.match(image)
-    if registry and registry[1] != region:
+    registry = REPOSITORY.match(image)
+    if registry and registry["region"] != region:
         return [
-            f"judge_image_uri is in {registry[1]}, and SageMaker takes images of {region} only; "
+            f"judge_image_uri is in {registry['region']}, and SageMaker takes images of {region} only; "
             + (f"use {image_uri(region)}" if image_uri(region) else "copy it there")
         ]
     return []

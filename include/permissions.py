@@ -12,15 +12,12 @@ from typing import Any
 from include.bedrock_models import foundation_model
 from include.config import BedrockModel, Environment, Model, RunConfig, SageMakerModel
 from include.findings import UNCHECKED, Finding, Level, attempt, code
+from include.judge_table import REPOSITORY
 from include.storage import split_uri
 
 SERVICE, BATCH_SERVICE = "sagemaker.amazonaws.com", "bedrock.amazonaws.com"
 SAID = {SERVICE: "SageMaker", BATCH_SERVICE: "Bedrock"}
 """Services that assume a run's roles."""
-
-REPOSITORY = re.compile(
-    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com[a-z.]*/(?P<name>[^:@]+)"
-)
 
 READ, WRITE, LIST = "s3:GetObject", "s3:PutObject", "s3:ListBucket"
 IMAGE = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
@@ -100,7 +97,7 @@ def check(config: RunConfig, iam: Any, sts: Any, s3: Any, image: str | None) -> 
         ]
         findings += _role(iam, environment, arn, BATCH_SERVICE, needs, bucket_policy)
     findings += attempt(
-        "caller", "sts:GetCallerIdentity", lambda: _caller(config, iam, sts, bucket_policy)
+        "caller", "sts:GetCallerIdentity", lambda: _caller(config, iam, sts, bucket_policy, image)
     )
     return findings
 
@@ -184,8 +181,7 @@ def role_needs(config: RunConfig, image: str | None) -> list[Need]:
             bucket, key = split_uri(model.deploy.model_data)
             needs.append(Need(f"archive of {model.name}", [READ], f"arn:aws:s3:::{bucket}/{key}"))
     needs.append(Need("registry", ["ecr:GetAuthorizationToken"], "*"))
-    if found := REPOSITORY.match(image or ""):
-        arn = f"arn:aws:ecr:{found['region']}:{found['account']}:repository/{found['name']}"
+    if arn := _repository(image):
         needs.append(Need("image of the judge", IMAGE, arn))
     groups = f"arn:aws:logs:{environment.region}:{environment.account_id}:log-group"
     needs.append(Need("logs", LOGS, f"{groups}:/aws/sagemaker/*", "warning"))
@@ -194,7 +190,15 @@ def role_needs(config: RunConfig, image: str | None) -> list[Need]:
     return needs
 
 
-def caller_needs(config: RunConfig) -> list[Need]:
+def _repository(image: str | None) -> str | None:
+    """Return the ARN of an image's repository; None for one that is not in ECR."""
+    found = REPOSITORY.match(image or "")
+    if found is None:
+        return None
+    return f"arn:aws:ecr:{found['region']}:{found['account']}:repository/{found['name']}"
+
+
+def caller_needs(config: RunConfig, image: str | None = None) -> list[Need]:
     """Return what Airflow itself does on AWS."""
     environment = config.environment
     region, account = environment.region, environment.account_id
@@ -215,6 +219,8 @@ def caller_needs(config: RunConfig) -> list[Need]:
     for model in config.models:
         needs += _asking(model, environment)
     needs += _batch_jobs(config)
+    if arn := _repository(image):
+        needs.append(Need("digest of the judge's image", ["ecr:BatchGetImage"], arn, "warning"))
     lists = [f"sagemaker:List{what}" for what in LISTED]
     needs.append(Need("cleaning up", lists, "*", "warning"))
     logs = ["logs:DescribeLogStreams", "logs:GetLogEvents"]
@@ -348,7 +354,9 @@ def _finding(
     return Finding(need.without, who, message, fix, command)
 
 
-def _caller(config: RunConfig, iam: Any, sts: Any, bucket_policy: bool) -> list[Finding]:
+def _caller(
+    config: RunConfig, iam: Any, sts: Any, bucket_policy: bool, image: str | None = None
+) -> list[Finding]:
     arn = str(sts.get_caller_identity()["Arn"])
     kind, _, rest = arn.split(":", 5)[5].partition("/")
     if kind == "root":
@@ -356,7 +364,7 @@ def _caller(config: RunConfig, iam: Any, sts: Any, bucket_policy: bool) -> list[
         return [Finding("warning", "caller", message, "run Airflow under a role of its own")]
     if kind == "assumed-role":
         arn = _role_arn(iam, rest.split("/")[0], config.environment.account_id)
-    return simulate(iam, "caller", arn, caller_needs(config), bucket_policy)
+    return simulate(iam, "caller", arn, caller_needs(config, image), bucket_policy)
 
 
 def _role_arn(iam: Any, name: str, account: str) -> str:

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from include import (
     charts,
+    drift,
     evidence,
     examples,
     gate,
@@ -36,6 +37,8 @@ from include.records import (
     Comparison,
     EarlierRun,
     Gate,
+    JudgeChange,
+    JudgeImage,
     ModelSummary,
     Notice,
     Prompt,
@@ -51,6 +54,7 @@ SCHEMA_VERSION = "1.0"
 PACKAGES = ("apache-airflow", "apache-airflow-providers-amazon", "boto3", "nova-judge-airflow")
 
 PROMPTS = "prompts/index.json"
+RECIPE = "recipe/recipe.yaml"
 
 COMPARISON: TypeAdapter[Comparison] = TypeAdapter(Comparison)
 SUMMARY: TypeAdapter[Summary] = TypeAdapter(Summary)
@@ -69,6 +73,7 @@ def publish(
     Returns:
         The URI of summary.json.
     """
+    output = RunFolder(folder.s3, config.environment.output_s3_uri)
     index = _json(folder, PROMPTS) or {}
     results = _results(config, folder)
     models = _models(config, folder, index)
@@ -77,7 +82,24 @@ def publish(
     earlier = SUMMARY.validate_json(accepted.read(storage.SUMMARY)) if accepted else None
     if accepted and earlier:
         comparisons = [_with_change(config, folder, c, accepted, earlier) for c in comparisons]
-    decision = _gate(config, comparisons, first=accepted is None)
+    recipe, image = folder.read(RECIPE), _judge_image(config, results)
+    judge_change = drift.since_accepted(
+        folder,
+        output,
+        started_at=started_at,
+        recipe=recipe,
+        image=image,
+        accepted=earlier,
+        margin=config.gate.margin,
+        confidence_level=config.confidence_level,
+    )
+    digest = hashlib.sha256(recipe).hexdigest()
+    decision = _gate(
+        config,
+        comparisons,
+        first=accepted is None,
+        judge_in_doubt=drift.doubt(earlier, image, digest, judge_change),
+    )
     drawn = charts.draw(comparisons, decision.threshold)
     summary = Summary(
         schema_version=SCHEMA_VERSION,
@@ -93,7 +115,7 @@ def publish(
             account_id=config.environment.account_id,
             region=config.environment.region,
         ),
-        provenance=_provenance(config, index, folder, results),
+        provenance=_provenance(config, index, image, digest, results),
         gate=decision,
         warnings=[
             *_missing(config, comparisons),
@@ -102,6 +124,7 @@ def publish(
             *parity.asymmetries(models),
             *(notice for model in models for notice in model_summary.flags(model)),
             *_from_judge(comparisons, results),
+            *_judge_moved(results, judge_change),
         ],
         cost=None,
         artifacts={
@@ -111,6 +134,7 @@ def publish(
         },
         comparisons=comparisons,
         models=models,
+        judge_change=judge_change,
     )
     if accepted and earlier:
         summary = dataclasses.replace(summary, accepted=_accepted(accepted, earlier, summary))
@@ -118,7 +142,7 @@ def publish(
         folder.write(name, file, CONTENT_TYPES[name.rpartition(".")[2]])
     page = report.render(summary, drawings=drawn.drawings, examples=_examples(comparisons, folder))
     folder.write(storage.REPORT, page, "text/html; charset=utf-8")
-    trend.write(RunFolder(folder.s3, config.environment.output_s3_uri), summary, folder)
+    trend.write(output, summary, folder)
     body = json.dumps(dataclasses.asdict(summary), indent=2, allow_nan=False)
     return folder.write(storage.SUMMARY, body)
 
@@ -175,13 +199,24 @@ def _status(config: RunConfig, comparisons: Sequence[Comparison]) -> RunStatus:
     return "partial" if comparisons else "failed"
 
 
-def _gate(config: RunConfig, comparisons: Sequence[Comparison], first: bool) -> Gate:
+def _gate(
+    config: RunConfig,
+    comparisons: Sequence[Comparison],
+    *,
+    first: bool,
+    judge_in_doubt: str | None,
+) -> Gate:
     wanted = config.gate
     if not comparisons:
         undecided = wanted.rule != "none"
         return Gate("inconclusive" if undecided else "none", "There is no comparison to decide on.")
     return gate.decide_gate(
-        comparisons, wanted.rule, wanted.margin, by_category=wanted.by_category, first=first
+        comparisons,
+        wanted.rule,
+        wanted.margin,
+        by_category=wanted.by_category,
+        first=first,
+        judge_in_doubt=judge_in_doubt,
     )
 
 
@@ -212,20 +247,43 @@ def _from_judge(
     return [*noted, *differing]
 
 
+def _digests(results: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the digests that the judge's image had for the candidates, each once."""
+    found = ((result.get("image") or {}).get("digest") for result in results)
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def _judge_image(config: RunConfig, results: Sequence[dict[str, Any]]) -> JudgeImage:
+    digests = _digests(results)
+    return JudgeImage(judge.image_uri(config.environment), digests[-1] if digests else None)
+
+
+def _judge_moved(
+    results: Sequence[dict[str, Any]], change: JudgeChange | None
+) -> Iterator[Notice]:
+    digests = _digests(results)
+    if len(digests) > 1:
+        message = "the judge's image changed while the run went on: candidates had different ones"
+        yield Notice("judge_image_moved", message)
+    if change and change.verdict == "changed":
+        yield Notice("judge_drift", change.sentence)
+
+
 def _provenance(
     config: RunConfig,
     index: dict[str, Any],
-    folder: RunFolder,
+    image: JudgeImage,
+    recipe: str,
     results: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     return {
         "digests": {
             "config": config.digest(),
             "dataset": index.get("sha256"),
-            "recipe": hashlib.sha256(folder.read("recipe/recipe.yaml")).hexdigest(),
+            "recipe": recipe,
         },
-        "judge_image": judge.image_uri(config.environment),
-        "judge_image_digest": None,
+        "judge_image": image.uri,
+        "judge_image_digest": image.digest,
         "models": {model.name: _model_id(model) for model in config.models},
         "judge_jobs": {result["comparison"]["candidate"]: result["job_arn"] for result in results},
         "versions": {name: _version(name) for name in PACKAGES},

@@ -494,6 +494,52 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class JudgeImage:
+    """The container that judged."""
+
+    uri: str
+    digest: str | None
+    """Of the image that the URI's tag pointed to then; None: not known."""
+
+
+@dataclass(frozen=True)
+class JudgeRound:
+    """What the judge said about the anchor pairs at one time."""
+
+    started_at: str
+    """Of the run that asked, ISO 8601."""
+    run_folder: str
+    image: JudgeImage
+    preferences: dict[str, Preference | None]
+    """By the anchor's id, response B as the candidate's."""
+
+
+JudgeVerdict = Literal["changed", "unchanged", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class JudgeChange:
+    """How differently the judge judges the anchor pairs now."""
+
+    verdict: JudgeVerdict
+    sentence: str
+    anchors: int
+    """Those with a preference in both rounds."""
+    same: int
+    """Of these, those with the same preference."""
+    difference: float | None
+    """Of response B's win rate: later minus earlier, from -1 to 1."""
+    low: float | None
+    high: float | None
+    confidence_level: float
+    earlier_at: str
+    """When the run of the earlier round started, ISO 8601."""
+    earlier_image: JudgeImage
+    later_at: str
+    later_image: JudgeImage
+
+
+@dataclass(frozen=True)
 class Gate:
     """What the run decides about the candidate."""
 
@@ -694,3 +740,5 @@ class Summary:
     """The baseline first."""
     accepted: EarlierRun | None = None
     """The last accepted run before this one, which the comparisons' changes refer to."""
+    judge_change: JudgeChange | None = None
+    """How the judge judges the anchor pairs since then; None where no two rounds tell."""

@@ -77,13 +77,15 @@ class BatchJob(TypedDict):
 
 
 class JudgeJob(TypedDict, total=False):
-    """One candidate's judge job: to be run if there is a request."""
+    """One candidate's judge job, or that of the anchors: to be run if there is a request."""
 
     candidate: str
     token: str
     """Differs each time that the judge's input is written."""
     pairs: int
     request: dict[str, Any] | None
+    image: dict[str, Any]
+    """A `records.JudgeImage`."""
     job_name: str
     job_arn: str
 

@@ -22,7 +22,7 @@ from include import account, asking, judge, ledger, names, recipes, storage
 from include.config import BedrockModel, Model, ResponsesModel, RunConfig, SageMakerModel
 from include.config_files import resolve_config
 from include.errors import ConfigError, DeploymentError, ResponsesError, ResultsError
-from include.records import Judgment, Pair, Prompt, Response
+from include.records import JudgeOutput, Judgment, Pair, Prompt, Response
 from include.runs import (
     RECIPE,
     Approval,
@@ -36,7 +36,7 @@ from include.runs import (
     Shard,
     block_name,
 )
-from include.storage import RunFolder
+from include.storage import ANCHORS, RunFolder
 
 log = getLogger(__name__)
 
@@ -132,7 +132,7 @@ def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
     What costs nothing is looked at first.
 
     Returns:
-        The candidates' names.
+        What is to be judged: the candidates' names and, where they are due, `storage.ANCHORS`.
 
     Raises:
         ConfigError: Something that would stop the run later, when it has cost money.
@@ -178,7 +178,30 @@ def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
         len(candidates),
         run.config.judge.instance_type,
     )
-    return candidates
+    return [*candidates, *_anchors(run)]
+
+
+def _anchors(run: Run) -> list[str]:
+    """Take a copy of the anchor pairs, and decide whether the judge is asked about them again."""
+    source, output = run.config.judge.anchor_pairs, run.config.environment.output_s3_uri
+    if source is None:
+        return []
+    from include import drift, trend
+
+    pairs = drift.read_pairs(source, run.folder.s3)
+    run.folder.write_records(_pairs(ANCHORS), pairs)
+    home = RunFolder(run.folder.s3, output)
+    rounds = drift.Rounds(home, pairs, run.folder.read(RECIPE)).all()
+    why = drift.why_due(
+        rounds,
+        judge.image(run.config.environment, run.client("ecr", **account.QUICK)),
+        trend.runs_since(home, run.config.evaluation, rounds[-1].started_at) if rounds else 0,
+        run.config.judge.anchor_every,
+    )
+    if why is None:
+        return []
+    log.info("%d anchor pairs are judged in a job of their own: %s", len(pairs), why)
+    return [ANCHORS]
 
 
 def _say_what_can_be_found(run: Run, prompts: int) -> None:
@@ -259,7 +282,7 @@ def write_judge_input(
 
     Args:
         run: The run.
-        candidate: Its name.
+        candidate: Its name; `storage.ANCHORS` asks for the anchor pairs, and no responses.
         generated: What the `generate` tasks that succeeded returned.
         batched: The same of the `batch` tasks.
 
@@ -270,13 +293,16 @@ def write_judge_input(
     forget_comparison(run, candidate)
     both = (run.config.baseline.name, candidate)
     there = [each for each in (*generated, *batched) if each]
-    for model in both:
+    for model in both if candidate != ANCHORS else ():
         _check_coverage(model, [each for each in there if each["model"] == model], run.index())
     with (
         SpooledTemporaryFile(storage.IN_MEMORY) as pairs_file,
         SpooledTemporaryFile(storage.IN_MEMORY) as input_file,
     ):
-        sha256, count = _write_pairs(run, both, pairs_file, input_file)
+        if candidate == ANCHORS:
+            sha256, count = _write_anchors(run, pairs_file, input_file)
+        else:
+            sha256, count = _write_pairs(run, both, pairs_file, input_file)
         run.folder.upload(_pairs(candidate), pairs_file, "application/x-ndjson")
         name = f"pairs/{candidate}/llm_judge.jsonl"
         input_uri = run.folder.upload(name, input_file, "application/x-ndjson")
@@ -302,7 +328,13 @@ def write_judge_input(
         max_runtime=judge.max_runtime_seconds(count, run.config.judge.max_runtime_minutes),
         tags=run.tags,
     )
-    return {"candidate": candidate, "token": uuid4().hex, "pairs": count, "request": request}
+    return {
+        "candidate": candidate,
+        "token": uuid4().hex,
+        "pairs": count,
+        "request": request,
+        "image": dataclasses.asdict(judge.image(environment, run.client("ecr", **account.QUICK))),
+    }
 
 
 def _check_coverage(model: str, there: Sequence[Generated], index: Mapping[str, Any]) -> None:
@@ -317,6 +349,17 @@ def _check_coverage(model: str, there: Sequence[Generated], index: Mapping[str, 
             f"a generate task of {model} has not succeeded: the responses from prompt {reached} "
             "on are not complete; clear it"
         )
+
+
+def _write_anchors(run: Run, pairs_file: IO[bytes], input_file: IO[bytes]) -> tuple[str, int]:
+    """Write the anchor pairs and what the judge gets of them; the latter's digest and number."""
+    from include.pairs import judge_input
+
+    pairs = list(run.folder.read_records(_pairs(ANCHORS), Pair))
+    pairs_file.write(storage.to_lines(map(vars, pairs)))
+    body = judge_input(pairs)
+    input_file.write(body)
+    return hashlib.sha256(body).hexdigest(), len(pairs)
 
 
 def _write_pairs(
@@ -376,6 +419,8 @@ def summarize(run: Run, job: JudgeJob) -> str:
         mark_summarized(run, job, job["job_name"])
         with _archive(run.folder, candidate, job["job_name"]) as archive:
             output = judge_output.read(archive, pairs)
+    if candidate == ANCHORS:
+        return _summarize_anchors(run, job, pairs, output)
     comparison = winrate.compare(
         baseline=run.config.baseline.name,
         candidate=candidate,
@@ -407,8 +452,34 @@ def summarize(run: Run, job: JudgeJob) -> str:
                 "comparison": dataclasses.asdict(comparison),
                 "warnings": [dataclasses.asdict(w) for w in output.warnings] if output else [],
                 "job_arn": job.get("job_arn"),
+                "image": job.get("image"),
             }
         ),
+    )
+
+
+def _summarize_anchors(
+    run: Run, job: JudgeJob, pairs: Sequence[Pair], output: JudgeOutput | None
+) -> str:
+    """Keep what the judge said about the anchors beside that of other runs."""
+    from include import drift, preferences
+    from include.records import JudgeImage, JudgeRound
+
+    if output is None or output.judgments is None:
+        raise ResultsError("the judge left no details, so nothing is known of single anchor pairs")
+    resolved = preferences.resolve_pairs(pairs, output.judgments)
+    rounds = drift.Rounds(
+        RunFolder(run.folder.s3, run.config.environment.output_s3_uri),
+        pairs,
+        run.folder.read(RECIPE),
+    )
+    return rounds.add(
+        JudgeRound(
+            started_at=run.record["started_at"],
+            run_folder=run.folder.uri,
+            image=JudgeImage(**job["image"]),
+            preferences={each.pair.prompt_id: each.preference for each in resolved},
+        )
     )
 
 

@@ -23,6 +23,9 @@ CONFIG = "config.json"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 
+ANCHORS = "_anchors"
+"""Stands for the judge's anchor pairs where else a candidate's name does; no model's name can."""
+
 
 @dataclass(frozen=True)
 class RunFolder:

@@ -66,6 +66,10 @@ class TrendRow:
     recipe_digest: str | None
     judge_image: str | None
     judge_image_digest: str | None
+    judge_change: float | None
+    """Of the anchor pairs' win rate since the accepted run's judge, from -1 to 1; null: not known."""
+    judge_change_low: float | None
+    judge_change_high: float | None
     cost: float | None
     """Of the run, actual if known, else estimated."""
     currency: str | None
@@ -110,11 +114,20 @@ def read(output: RunFolder, evaluation: str) -> list[TrendRow]:
     return sorted(found, key=lambda row: (row.started_at, row.run_id, row.candidate))
 
 
+def runs_since(output: RunFolder, evaluation: str, started_at: str) -> int:
+    """Count the runs of an evaluation that started after a moment, by their rows."""
+    return len({row.run_id for row in read(output, evaluation) if row.started_at > _moment(started_at)})
+
+
 def breaks(before: TrendRow, after: TrendRow) -> list[str]:
     """Name what has changed between two rows of one candidate, the verdict aside."""
-    return [
-        name for column, name in BREAKS.items() if getattr(before, column) != getattr(after, column)
-    ]
+    found = ((name, getattr(before, key), getattr(after, key)) for key, name in BREAKS.items())
+    return [name for name, then, now in found if then != now and not _unknown(name, then, now)]
+
+
+def _unknown(name: str, *digests: str | None) -> bool:
+    """Whether nobody can say that an image is another: one of its digests is not known."""
+    return name == BREAKS["judge_image_digest"] and None in digests
 
 
 def lines(rows: Sequence[TrendRow]) -> Iterator[tuple[TrendRow, list[str]]]:
@@ -134,7 +147,7 @@ def _row(summary: Summary, comparison: Comparison, folder: RunFolder) -> TrendRo
     where, rate, counts = summary.environment, comparison.win_rate, comparison.counts
     digests = summary.provenance.get("digests", {})
     models = {model.name: model for model in summary.models}
-    change, cost = comparison.change, summary.cost
+    change, cost, judge = comparison.change, summary.cost, summary.judge_change
     return TrendRow(
         evaluation=summary.evaluation,
         candidate=comparison.candidate,
@@ -179,6 +192,9 @@ def _row(summary: Summary, comparison: Comparison, folder: RunFolder) -> TrendRo
         recipe_digest=digests.get("recipe"),
         judge_image=summary.provenance.get("judge_image"),
         judge_image_digest=summary.provenance.get("judge_image_digest"),
+        judge_change=judge.difference if judge else None,
+        judge_change_low=judge.low if judge else None,
+        judge_change_high=judge.high if judge else None,
         cost=(cost.estimated if cost.actual is None else cost.actual) if cost else None,
         currency=cost.currency if cost else None,
     )

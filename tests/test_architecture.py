@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "findings": set(),
     "judge_table": {"config", "errors"},
     "bedrock_models": {"config", "findings"},
-    "permissions": {"bedrock_models", "config", "findings", "storage"},
+    "permissions": {"bedrock_models", "config", "findings", "judge_table", "storage"},
     "quotas": {"config", "findings"},
     "preflight": {"bedrock_models", "config", "errors", "findings", "judge_table", "permissions"}
     | {"deploy", "quotas", "recipes", "storage"},
@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "generate": {"errors", "ledger", "pace", "providers", "records"},
     "pairs": {"records", "storage"},
     "deploy": {"config", "errors"},
-    "judge": {"config", "errors", "judge_table", "recipes"},
+    "judge": {"config", "errors", "judge_table", "recipes", "records"},
     "cells": set(),
     "rubric": {"cells", "records"},
     "judge_output": {"cells", "errors", "records", "rubric"},
@@ -66,6 +66,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evidence": {"preferences", "records", "rubric", "storage"},
     "history": {"parity", "records", "storage"},
     "trend": {"records", "storage"},
+    "drift": {"history", "paired", "pairs", "preferences", "records", "rows", "storage"}
+    | {"wording"},
     "examples": {"preferences"},
     "model_summary": {"records"},
     "parity": {"config", "records", "wording"},
@@ -73,7 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"charts", "examples", "panels", "parity", "preferences", "reconcile", "records"}
     | {"trust", "wording"},
     # where they are put together
-    "publish": {"charts", "config", "evidence", "examples", "gate", "history", "judge", "ledger"}
+    "publish": {"charts", "config", "drift", "evidence", "examples", "gate", "history", "judge", "ledger"}
     | {"model_summary", "paired", "parity", "reconcile", "records", "report", "storage"}
     | {"trend"},
     "runs": GROUND,
@@ -81,7 +83,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"batch", "existing_responses", "generate", "ledger", "pace", "providers", "quotas", "runs"},
     "steps": GROUND
     | {"asking", "deploy", "judge", "judge_output", "ledger", "pairs", "preflight", "prompts"}
-    | {"generate", "history", "planning", "publish", "runs", "winrate"},
+    | {"drift", "generate", "history", "planning", "preferences", "publish", "runs", "trend"}
+    | {"winrate"},
     # the glue to Airflow
     "tasks": {"account", "config_files", "errors", "ownership", "runs", "steps"},
     "approval": {"runs", "steps", "tasks"},

@@ -370,10 +370,10 @@ def granted_by_the_page(sandbox: Sandbox, heading: str, config: RunConfig) -> st
 
 
 def test_the_policies_on_the_page_about_aws_grant_all_that_is_looked_at(sandbox: Sandbox) -> None:
-    run, iam = config(), sandbox.client("iam")
+    run, iam, image = config(), sandbox.client("iam"), judge_table.image_uri("us-east-1")
     for heading, needs in (
-        ("2. Execution role", permissions.role_needs(run, judge_table.image_uri("us-east-1"))),
-        ("3. Airflow's own", permissions.caller_needs(run)),
+        ("2. Execution role", permissions.role_needs(run, image)),
+        ("3. Airflow's own", permissions.caller_needs(run, image)),
         ("3. Airflow's own", permissions.caller_needs(batch_config())),
     ):
         arn = granted_by_the_page(sandbox, heading, run)

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
-from include.sandbox import iam, runtimes
+from include.sandbox import iam, registry, runtimes
 from include.sandbox.batch import BatchJobs
 from include.sandbox.batch_api import BatchOperations
 from include.sandbox.errors import AwsError
@@ -53,6 +53,7 @@ class Sandbox:
         server = OpenAIServer(settings.openai) if settings.openai else None
         name = settings.openai.judge_model if settings.openai else None
         real_judge = OpenAIJudge(server, name) if server and name else None
+        self.judge_image = settings.judge.image
         self.models = Models(recordings, server)
         self.threads = ThreadPoolExecutor(MODEL_THREADS) if server else None
         self.jobs = TrainingJobs(settings, Judge(recordings, settings.judge, real_judge), url)
@@ -131,6 +132,8 @@ class Sandbox:
             elif target.startswith("ServiceQuotas") and ours:
                 body = _json(await request.body())
                 response = _answer(self.quotas.answer(call.operation, body, call.region))
+            elif call.body and registry.concerns(target, call.operation, call.body):
+                response = _answer(registry.batch_get_image(call.body, self.judge_image))
             elif call.operation == "SimulatePrincipalPolicy" and call.body:
                 xml = iam.simulate(call.body)
                 response = Response(xml, media_type="text/xml", headers=request_id())

@@ -27,6 +27,9 @@ class JudgeDials:
     details: int = 1
     """Whether the archive holds per-pair details."""
     seed: int = 0
+    """Another one is another taste."""
+    image: int = 1
+    """Which image the tag of the judge's container points to: another number, another digest."""
 
 
 @dataclass(frozen=True)
