@@ -88,7 +88,7 @@ gate-power: install ## How often a gate cries wolf, how small a drop it catches:
 history: install ## Show an evaluation's verdicts over time: NAME= ENV=environment
 	@$(BIN)/python -m scripts.history $(if $(NAME),--name "$(NAME)") $(if $(ENV),--env "$(ENV)")
 
-anchors: install ## Freeze pairs of a run as the judge's anchors: RUN=s3://... OUT=file N=100 ENV=
+anchors: install ## Freeze pairs of a run as the judge's anchors: RUN=s3://... OUT=file N=200 ENV=
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.anchors --cwd "$(CALLER)" \
 		$(if $(RUN),--run "$(RUN)") $(if $(OUT),--out "$(OUT)") $(if $(N),--number "$(N)") \
 		$(if $(ENV),--env "$(ENV)")

@@ -159,8 +159,8 @@ def _image_problems(region: str, image: str | None) -> list[str]:
     registry = REPOSITORY.match(image)
     if registry and registry["region"] != region:
         return [
-            f"judge_image_uri is in {registry['region']}, and SageMaker takes images of {region} only; "
-            + (f"use {image_uri(region)}" if image_uri(region) else "copy it there")
+            f"judge_image_uri is in {registry['region']}, and SageMaker takes images of {region} "
+            "only; " + (f"use {image_uri(region)}" if image_uri(region) else "copy it there")
         ]
     return []
 

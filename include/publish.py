@@ -258,9 +258,7 @@ def _judge_image(config: RunConfig, results: Sequence[dict[str, Any]]) -> JudgeI
     return JudgeImage(judge.image_uri(config.environment), digests[-1] if digests else None)
 
 
-def _judge_moved(
-    results: Sequence[dict[str, Any]], change: JudgeChange | None
-) -> Iterator[Notice]:
+def _judge_moved(results: Sequence[dict[str, Any]], change: JudgeChange | None) -> Iterator[Notice]:
     digests = _digests(results)
     if len(digests) > 1:
         message = "the judge's image changed while the run went on: candidates had different ones"

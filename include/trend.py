@@ -67,7 +67,7 @@ class TrendRow:
     judge_image: str | None
     judge_image_digest: str | None
     judge_change: float | None
-    """Of the anchor pairs' win rate since the accepted run's judge, from -1 to 1; null: not known."""
+    """Of the anchor pairs' win rate since the accepted run, from -1 to 1; null: not known."""
     judge_change_low: float | None
     judge_change_high: float | None
     cost: float | None
@@ -116,7 +116,9 @@ def read(output: RunFolder, evaluation: str) -> list[TrendRow]:
 
 def runs_since(output: RunFolder, evaluation: str, started_at: str) -> int:
     """Count the runs of an evaluation that started after a moment, by their rows."""
-    return len({row.run_id for row in read(output, evaluation) if row.started_at > _moment(started_at)})
+    return len(
+        {row.run_id for row in read(output, evaluation) if row.started_at > _moment(started_at)}
+    )
 
 
 def breaks(before: TrendRow, after: TrendRow) -> list[str]:

@@ -63,7 +63,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make anchors", description=__doc__)
     parser.add_argument("--run", required=True, help="a run folder's s3:// URI (RUN=)")
     parser.add_argument("--out", required=True, type=Path, help="the file to write (OUT=)")
-    parser.add_argument("--number", type=int, default=100, help="how many pairs (N=)")
+    parser.add_argument("--number", type=int, default=200, help="how many pairs (N=)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice")
     parser.add_argument("--env", help="environment of the run (ENV=)")
     parser.add_argument("--cwd", type=Path, default=Path.cwd(), help="where paths start")

@@ -75,7 +75,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"charts", "examples", "panels", "parity", "preferences", "reconcile", "records"}
     | {"trust", "wording"},
     # where they are put together
-    "publish": {"charts", "config", "drift", "evidence", "examples", "gate", "history", "judge", "ledger"}
+    "publish": {
+        "charts",
+        "config",
+        "drift",
+        "evidence",
+        "examples",
+        "gate",
+        "history",
+        "judge",
+        "ledger",
+    }
     | {"model_summary", "paired", "parity", "reconcile", "records", "report", "storage"}
     | {"trend"},
     "runs": GROUND,

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from include import drift, gate, history, runs, steps, storage, trend
 from include.config_files import load_environment
 from include.errors import DatasetError
 from include.judge import image
-from include.records import JudgeImage, JudgeRound
+from include.preferences import ResolvedPair
+from include.records import JudgeImage, JudgeRound, Pair
 from include.runs import Run
 from include.storage import ANCHORS, RunFolder
+from scripts import anchors
 
 OLD, NEW = JudgeImage("judge:latest", "sha256:a"), JudgeImage("judge:latest", "sha256:b")
 
@@ -161,6 +164,25 @@ def test_the_tag_of_aws_judge_has_a_digest_and_another_registry_none(sandbox: Sa
     assert image(own, None).digest is None  # type: ignore[arg-type]
 
 
+def test_anchors_are_chosen_of_every_kind_and_are_what_is_read_back(tmp_path: Path) -> None:
+    kinds = ["candidate"] * 50 + ["baseline"] * 3 + ["tie"] * 3
+    pairs = [
+        ResolvedPair(Pair(str(n), f"Why {n}?", "a", f"b {n}", "judged"), (), kind, True)  # type: ignore[arg-type]
+        for n, kind in enumerate(kinds)
+    ]
+    unread = ResolvedPair(Pair("x", "Why?", "a", "b", "judged"), (), None, None)
+    chosen = anchors.choose([*pairs, unread], 12, seed=0)
+    assert Counter(kinds[int(pair.prompt_id)] for pair in chosen) == {
+        "candidate": 6,
+        "baseline": 3,
+        "tie": 3,
+    }
+    assert chosen != anchors.choose(pairs, 12, seed=1)
+    (tmp_path / "anchors.jsonl").write_bytes(anchors.rows(chosen))
+    found = drift.read_pairs(str(tmp_path / "anchors.jsonl"))
+    assert [each.prompt for each in found] == [each.prompt for each in chosen]
+
+
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What one sandbox leaves and the next finds."""
@@ -170,7 +192,9 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def night(sandbox: Sandbox, tmp_path: Path, day: int, name: str) -> Run:
     """Do what the tasks of one run do, with responses that exist already."""
     there = {"provider": "responses", "id_field": "id"}
-    answers = [{"id": f"p{n}", "a": f"It is {n}.", "b": f"{n} and {n} is {2 * n}."} for n in range(8)]
+    answers = [
+        {"id": f"p{n}", "a": f"It is {n}.", "b": f"{n} and {n} is {2 * n}."} for n in range(8)
+    ]
     source = write_rows(tmp_path / "answers.jsonl", answers)
     conf = {
         "evaluation": name,
@@ -232,7 +256,8 @@ def test_a_judge_that_changes_is_told_from_models_that_change(state: Path, tmp_p
         assert told["gate"]["outcome"] != "fail"
         page = third.folder.read(storage.REPORT).decode()
         assert "Judge since" in page and "The judge has changed: of 60 anchor pairs" in page
-        rows = trend.read(RunFolder(third.folder.s3, "s3://nova-judge-sandbox/runs"), "drifting")
+        output = RunFolder(third.folder.s3, third.config.environment.output_s3_uri)
+        rows = trend.read(output, "drifting")
         assert [row.judge_change for row in rows[:2]] == [None, None]
         assert rows[2].judge_change == told["judge_change"]["difference"]
         assert trend.breaks(rows[1], rows[2]) == ["judge image's digest"]

@@ -101,8 +101,9 @@ def test_rows_of_another_version_are_read(output):
 
 
 def test_a_line_breaks_where_something_else_has_changed(output):
-    store(output, summary(5))
-    store(output, summary(6))
+    for day in (5, 6):
+        known = {**PROVENANCE, "judge_image_digest": "sha256:old"}
+        store(output, summary(day, provenance=known))
     store(output, summary(7, provenance={**PROVENANCE, "judge_image_digest": "sha256:new"}))
     other = {**PROVENANCE, "digests": {**PROVENANCE["digests"], "config": "x", "dataset": "e"}}
     store(output, summary(8, provenance={**other, "judge_image_digest": "sha256:new"}))
