@@ -10,7 +10,7 @@ CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 
-.PHONY: help install run up down status logs reset test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history anchors doctor acceptance bench-generation bench-statistics
+.PHONY: help install run up down status logs reset test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history anchors prices doctor acceptance bench-generation bench-statistics
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -69,7 +69,7 @@ docs: install ## Write docs/config.md and docs/schemas/ from the code
 render: install ## Print a resolved config and its digest: CONFIG=file ENV=environment
 	@$(BIN)/python -m scripts.render $(if $(CONFIG),"$(CONFIG)") $(if $(ENV),--env "$(ENV)")
 
-plan: install ## How many prompts find which win rate: CONFIG=file or RUN=summary.json, PROMPTS=
+plan: install ## Prompts for a win rate, and the cost: CONFIG=file or RUN=summary.json, PROMPTS=
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.plan --cwd "$(CALLER)" \
 		$(if $(CONFIG),--config "$(CONFIG)") $(if $(ENV),--env "$(ENV)") $(if $(RUN),--run "$(RUN)") \
 		$(if $(PROMPTS),--prompts "$(PROMPTS)") $(if $(CONSISTENCY),--consistency "$(CONSISTENCY)") \
@@ -92,6 +92,9 @@ anchors: install ## Freeze pairs of a run as the judge's anchors: RUN=s3://... O
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.anchors --cwd "$(CALLER)" \
 		$(if $(RUN),--run "$(RUN)") $(if $(OUT),--out "$(OUT)") $(if $(N),--number "$(N)") \
 		$(if $(ENV),--env "$(ENV)")
+
+prices: install ## Write a dated price file from AWS's Price List: ENV=environment
+	@$(BIN)/python -m scripts.prices $(if $(ENV),--env "$(ENV)")
 
 doctor: install ## Look at an AWS account, change nothing: ENV=environment CONFIG=file
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.doctor --cwd "$(CALLER)" \

@@ -21,6 +21,8 @@ class Message:
 
 def event_of(summary: Mapping[str, Any] | None) -> str:
     """Return what has happened, as an alert's `on` calls it."""
+    if summary and summary["status"] == "capped":
+        return "capped"
     if summary is None or summary["status"] != "complete":
         return "failed"
     return str(summary["gate"]["outcome"])
@@ -46,8 +48,9 @@ def message(
 
 def _subject(evaluation: str, summary: Mapping[str, Any] | None) -> str:
     event = event_of(summary)
-    said = "the run failed" if event == "failed" else f"gate {event}"
-    if summary and summary["comparisons"] and event != "failed":
+    said = {"failed": "the run failed", "capped": "stopped by its budget"}.get(event)
+    said = said or f"gate {event}"
+    if summary and summary["comparisons"] and event not in ("failed", "capped"):
         verdicts = {
             each["candidate"]: each["verdict"].replace("_", " ") for each in summary["comparisons"]
         }
@@ -69,7 +72,8 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
     judge = summary.get("judge_change")
     if judge and judge["verdict"] != "changed":  # else it is among the warnings
         yield judge["sentence"]
-    warnings = summary["warnings"]
+    reason = summary["gate"]["reason"]
+    warnings = [each for each in summary["warnings"] if each["message"] != reason]
     for each in warnings[:MOST_WARNINGS]:
         yield f"Warning: {each['message']}"
     if len(warnings) > MOST_WARNINGS:

@@ -13,10 +13,10 @@ from logging import getLogger
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from include import ledger, names, storage
+from include import ledger, names, spending, storage
 from include.config import BedrockModel, Model, ResponsesModel, SageMakerModel
 from include.errors import ConfigError, DatasetError, GenerationError, ResponsesError
-from include.records import Response
+from include.records import OVER_BUDGET, Response
 from include.runs import BatchJob, Deployment, Generated, Run, Shard
 
 if TYPE_CHECKING:
@@ -160,13 +160,27 @@ def _ask(
     prompts = list(run.prompts(shard["start"], shard["stop"]))
     book = ledger.Ledger(run.folder, model.name, shard["start"], prompts, settings)
     _reuse(run, model, book, _earlier_runs(run, model))
-    return generate.generate(
+    money = _money(run)
+    answers = generate.generate(
         book,
         _connect(run, _dialect(model, deployment), model.limits.max_concurrency),
         _pace(model),
         max_tokens=model.parameters.max_tokens or 0,
         deadline_seconds=run.config.generation.shard_timeout_minutes * 60,
+        over_budget=money.over if money else None,
     )
+    if money:
+        left_out = any(answer.left_out for answer in answers)
+        money.cap(f"asking-{model.name}-{shard['start']:06d}", f"asking {model.name}", left_out)
+    return answers
+
+
+def _money(run: Run) -> spending.Allowance | None:
+    """Return what looks at the money while models are asked; None without a budget."""
+    if run.config.budget_usd is None:
+        return None
+    spent = spending.Spending(run.config, run.folder, partial(run.client, "sagemaker"))
+    return spending.Allowance(spent)
 
 
 def _books(
@@ -218,11 +232,19 @@ def next_batch(run: Run, model: BedrockModel) -> BatchJob | None:
     Returns:
         The job, to be started; None if nothing is missing. What is too little for a job, as after
         a job that left some prompts without an answer, is asked for one by one, here and now; the
-        first job of a run is not too small, for `plan` refuses that.
+        first job of a run is not too small, for `plan` refuses that. None also where the budget
+        does not allow it: then the rest is recorded as left out.
     """
     from include import batch, quotas
 
     settings = ledger.write_settings(run.folder, model.name, _settings(run, model, None))
+    money = _money(run)
+    if money:
+        reason = money.over()
+        left_out = bool(reason) and _leave_out(run, model, settings, str(reason)) > 0
+        money.cap(f"batch-{model.name}", f"the batch job of {model.name}", left_out)
+        if reason:
+            return None
     number = len(_batch_jobs(run, model)) + 1
     dialect, records, sha256 = _dialect(model, {"model": model.name}), 0, hashlib.sha256()
     with SpooledTemporaryFile(storage.IN_MEMORY) as file:
@@ -254,6 +276,27 @@ def next_batch(run: Run, model: BedrockModel) -> BatchJob | None:
         ended=None,
     )
     return note_batch(run, job)
+
+
+def _leave_out(run: Run, model: BedrockModel, settings: str, reason: str) -> int:
+    """Record that there was no money to ask for what is missing; return how much that is."""
+    left_out = 0
+    for book in _books(run, model, settings):
+        for prompt in book.missing():
+            left_out += 1
+            book.add(
+                Response(
+                    prompt_id=prompt.prompt_id,
+                    model=model.name,
+                    outcome="error",
+                    text=None,
+                    error_type=OVER_BUDGET,
+                    error_message=f"{reason}, so it was not asked",
+                    attempts=0,
+                )
+            )
+        book.flush()
+    return left_out
 
 
 def batch_bytes(run: Run, model: BedrockModel) -> int:

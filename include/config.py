@@ -15,6 +15,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from include.prices import Prices
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 SANDBOX_ACCOUNT = "000000000000"
 
@@ -25,6 +27,7 @@ S3Uri = Annotated[str, Field(pattern=r"^s3://[a-z0-9.-]{3,63}(/.*)?$")]
 Archive = Annotated[str, Field(pattern=r"^s3://[a-z0-9.-]{3,63}/.+\.tar\.gz$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+Budget = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Strict(BaseModel):
@@ -67,8 +70,14 @@ class Environment(Strict):
         False, description="EnableInterContainerTrafficEncryption of judge jobs."
     )
     tags: dict[str, str] = Field({}, description="AWS tags for everything that a run creates.")
-    prices: None = Field(None, description="Reserved: cost is not computed yet.")
-    budget_usd: None = Field(None, description="Reserved: cost is not computed yet.")
+    prices: str | None = Field(
+        None,
+        min_length=1,
+        description="Dated price file (YAML), which `make prices` writes; null: no costs known.",
+    )
+    budget_usd: Budget | None = Field(
+        None, description="What one run may cost; needs prices. An evaluation may say less."
+    )
     notify: Annotated[list[str], Field(max_length=0)] = Field(
         [], description="Reserved: nobody is notified yet."
     )
@@ -396,7 +405,7 @@ class Gate(Strict):
         return self
 
 
-AlertEvent = Literal["pass", "fail", "inconclusive", "none", "failed", "stuck"]
+AlertEvent = Literal["pass", "fail", "inconclusive", "none", "capped", "failed", "stuck"]
 
 
 class Alert(Strict):
@@ -407,9 +416,10 @@ class Alert(Strict):
         description="ARN of an SNS topic; mail addresses with commas; a Slack channel."
     )
     on: list[AlertEvent] = Field(
-        ["fail", "inconclusive", "failed", "stuck"],
+        ["fail", "inconclusive", "capped", "failed", "stuck"],
         min_length=1,
-        description="What the gate says; failed: there is no verdict; stuck: there is no end.",
+        description="What the gate says; capped: the budget was reached; failed: there is no "
+        "verdict; stuck: there is no end.",
     )
     conn_id: str | None = Field(
         None,
@@ -490,6 +500,9 @@ class Evaluation(Strict):
     judge: Judge = Field(Judge(), description="The judge job.")
     gate: Gate = Field(Gate(), description="What the run decides.")
     alerts: list[Alert] = Field([], description="Who is told how runs end.")
+    budget_usd: Budget | None = Field(
+        None, description="What one run may cost; the environment's counts if it is smaller."
+    )
     confidence_level: Annotated[float, Field(gt=0.5, lt=1)] = Field(
         0.95, description="Of the interval that decides."
     )
@@ -507,6 +520,9 @@ class RunConfig(Strict):
     judge: Judge
     gate: Gate
     alerts: list[Alert] = []
+    prices: Prices | None = None
+    """Those that the run needs; None: there is no price file."""
+    budget_usd: float | None = None
     confidence_level: float
 
     @property

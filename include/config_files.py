@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -13,14 +13,18 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from include.config import (
+    BedrockModel,
     Environment,
     Evaluation,
+    Judge,
     Model,
     Parameters,
     ResponsesModel,
     RunConfig,
+    SageMakerModel,
 )
 from include.errors import ConfigError
+from include.prices import Prices
 
 ROOT = Path(__file__).resolve().parent.parent / "dags"
 """Where `evaluations/`, `models/` and `environments/` are; $NOVA_JUDGE_CONFIG_DIR overrides it."""
@@ -93,7 +97,7 @@ def check_file(kind: str, path: Path) -> None:
         ConfigError: Naming every mistake with its line.
     """
     if kind == "environments":
-        _load(folder(), kind, path.stem, Environment)
+        _load_prices(_load(folder(), kind, path.stem, Environment))
     elif kind == "models":
         _load_model(folder(), path.stem)
     else:
@@ -145,8 +149,10 @@ def resolve_config(
         else:
             found = each
         models.append(found and _with_parameters(found, evaluation.parameters))
+    prices = environment and _try(problems, lambda: _load_prices(environment))
     if problems:
         raise ConfigError("\n".join(problems))
+    budgets = [each.budget_usd for each in (evaluation, environment) if each.budget_usd]
     resolved = {
         "evaluation": evaluation.evaluation,
         "environment": environment,
@@ -157,6 +163,8 @@ def resolve_config(
         "judge": evaluation.judge,
         "gate": evaluation.gate,
         "alerts": evaluation.alerts,
+        "prices": prices and prices.only(*_priced(models, evaluation.judge)),
+        "budget_usd": min(budgets, default=None),
         "confidence_level": evaluation.confidence_level,
     }
     checked: RunConfig = _check(RunConfig, resolved, source)
@@ -175,6 +183,25 @@ def load_environment(name: str, environ: Mapping[str, str] = os.environ) -> Envi
         ConfigError: No such file, or mistakes in it.
     """
     return _load(folder(environ), "environments", name, Environment)
+
+
+def load_model(name: str, environ: Mapping[str, str] = os.environ) -> Any:
+    """Read one model.
+
+    Raises:
+        ConfigError: No such file, or mistakes in it.
+    """
+    return _load_model(folder(environ), name)
+
+
+def price_file(environment: Environment) -> Path | None:
+    """Return where an environment's price file is; None where there is none.
+
+    A relative path begins in the working folder or at the project's root, as a data set's does.
+    """
+    given = environment.prices
+    places = (Path(given), ROOT.parent / given) if given else ()
+    return next((path for path in places if path.is_file()), None)
 
 
 def _with_parameters(model: Any, shared: Parameters) -> Any:
@@ -199,6 +226,37 @@ def _load(home: Path, kind: str, name: str, cls: type[Checked]) -> Checked:
     data, source = _read(path)
     checked: Checked = _check(cls, {"name": name, **data}, source)
     return checked
+
+
+def _load_prices(environment: Environment) -> Prices | None:
+    """Read the price file of an environment, if it names one.
+
+    Raises:
+        ConfigError: It is not there, has mistakes, or is of another region.
+    """
+    if environment.prices is None:
+        return None
+    path = price_file(environment)
+    if path is None:
+        raise ConfigError(
+            f"environment {environment.name}: there is no price file {environment.prices}; "
+            f"make prices ENV={environment.name} writes one"
+        )
+    data, source = _read(path)
+    prices: Prices = _check(Prices, data, source)
+    if prices.region != environment.region:
+        raise ConfigError(
+            f"{source.at(('region',))}: region: these are prices of {prices.region}, and "
+            f"environment {environment.name} is in {environment.region}"
+        )
+    return prices
+
+
+def _priced(models: Iterable[Any], judge: Judge) -> tuple[set[str], set[str]]:
+    """Return the instance types and the Bedrock models that a run pays for."""
+    deployed = [m.deploy for m in models if isinstance(m, SageMakerModel) and m.deploy]
+    types = {judge.instance_type, *(each for d in deployed for each in d.instance_types)}
+    return types, {model.model_id for model in models if isinstance(model, BedrockModel)}
 
 
 def _find(home: Path, kind: str, name: str) -> Path:
@@ -326,6 +384,9 @@ def _walk(model: Any, data: Any, loc: tuple[Any, ...], missing: bool) -> tuple[P
         if not is_key and not is_index:
             continue  # the member of a union
         place.append(part)
+        if is_key and get_origin(here) is dict:  # any key, one kind of value
+            here, data, known = get_args(here)[1], data[part], []
+            continue
         if is_key:
             fields = {
                 (field.alias or name): field.annotation

@@ -8,6 +8,7 @@ Each message says where (file, row, key or resource), what was expected and what
     ├── AccountError       AWS does not answer, or is not the account that the environment names
     ├── DeploymentError    an endpoint did not come into service
     ├── GenerationError    more responses failed than the evaluation allows
+    ├── BudgetError        what the run may cost does not suffice for this
     ├── ResponsesError     responses that a comparison needs are not there; a retry finds no others
     ├── JudgeJobError      the judge's training job failed or was stopped
     └── ResultsError       what the judge wrote cannot be read
@@ -48,3 +49,7 @@ class JudgeJobError(JudgeError):
 
 class ResultsError(JudgeError):
     """What the judge wrote cannot be read."""
+
+
+class BudgetError(JudgeError):
+    """What the run may cost does not suffice for this."""

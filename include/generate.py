@@ -25,7 +25,7 @@ from include.errors import GenerationError
 from include.ledger import Ledger
 from include.pace import Pace, Ticket
 from include.providers import Answer, AskError
-from include.records import Prompt, Response
+from include.records import OVER_BUDGET, Prompt, Response
 
 log = getLogger(__name__)
 
@@ -74,7 +74,9 @@ class Tally:
     """For each kind of error a prompt's id and what was said."""
 
     def add(self, response: Response) -> None:
-        """Count one response."""
+        """Count one response; what was left out for want of money says nothing about the model."""
+        if response.left_out:
+            return
         self.outcomes[response.outcome] += 1
         if not response.usable:
             kind = response.error_type or response.outcome
@@ -155,6 +157,7 @@ def generate(
     *,
     max_tokens: int,
     deadline_seconds: float = 43_200,
+    over_budget: Callable[[], str | None] | None = None,
 ) -> list[Response]:
     """Ask for every response that the ledger lacks.
 
@@ -164,13 +167,14 @@ def generate(
         pace: When a request may start.
         max_tokens: Longest response, for quotas that count it up front.
         deadline_seconds: After these, what is left is recorded as an error.
+        over_budget: Says why no more may be spent, None while it may; called now and then.
 
     Returns:
         A response to every prompt of the shard, failures included.
     """
     missing = ledger.missing()
     log.info("%s: %d of %d prompts to answer", ledger.model, len(missing), len(ledger.prompts))
-    work = _Work(ledger, connect, pace, max_tokens, deadline_seconds)
+    work = _Work(ledger, connect, pace, max_tokens, deadline_seconds, over_budget)
     try:
         asyncio.run(work.run(missing))
     except BaseException:  # also when the task is being killed
@@ -230,7 +234,8 @@ class _Asking:
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
         self._failed_in_a_row = 0
-        self._hopeless: str | None = None
+        self._stopped: tuple[str, str] | None = None
+        """Error type of what is left, and why it is not asked."""
         self._deadline = 0.0
         self._answered_at = time.monotonic()
         self._mistake: BaseException | None = None
@@ -240,16 +245,17 @@ class _Asking:
         """Ask every prompt; return when each has a response or the time is up."""
         self._fresh, self._deadline = deque(prompts), deadline
         try:
-            while (self._fresh or self._again or self._sent) and not self._hopeless:
+            while (self._fresh or self._again or self._sent) and not self._stopped:
                 now = time.monotonic()
                 if now >= deadline:
                     self._end("OutOfTime", "the task's time is up")
                     return
                 await self._wait(min(self._start_what_may(), deadline - now))
-            if self._hopeless:
+            if self._stopped:
                 while self._sent and time.monotonic() < deadline:
                     await self._wait(deadline - time.monotonic())
-                self._end("NotAsked", f"{self._hopeless}, so the rest was not asked")
+                kind, reason = self._stopped
+                self._end(kind, f"{reason}, so the rest was not asked")
         finally:
             await self._cancel()
 
@@ -281,7 +287,7 @@ class _Asking:
         now = time.monotonic()
         due_in = self._again[0].due - now if self._again else math.inf
         is_due = due_in <= 0
-        if self._hopeless or now >= self._deadline or not (is_due or self._fresh):
+        if self._stopped or now >= self._deadline or not (is_due or self._fresh):
             return due_in
         request = self._again[0] if is_due else self._request(self._fresh[0])
         wait = self._pace.delay(request.tokens)
@@ -294,8 +300,7 @@ class _Asking:
         return request, self._pace.start(request.tokens)
 
     def _request(self, prompt: Prompt) -> _Request:
-        texts = (prompt.system or "", prompt.text, *(turn.text for turn in prompt.turns))
-        tokens = sum(map(len, texts)) / 4 + self._max_tokens
+        tokens = prompt.characters / 4 + self._max_tokens
         return _Request(0.0, next(self._numbers), prompt, tokens)
 
     async def _send_on(self, request: _Request, ticket: Ticket) -> None:
@@ -374,9 +379,10 @@ class _Asking:
         self._record(request, error.kind, error.message)
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= HOPELESS:
-            self._hopeless = f"the last {HOPELESS} prompts in a row failed"
+            self.stop("NotAsked", f"the last {HOPELESS} prompts in a row failed")
         elif error.again == "throttled" and now - self._answered_at > PATIENCE_SECONDS:
-            self._hopeless = f"all was throttled for {PATIENCE_SECONDS / 60:.0f} minutes"
+            minutes = PATIENCE_SECONDS / 60
+            self.stop("NotAsked", f"all was throttled for {minutes:.0f} minutes")
 
     def _record(self, request: _Request, kind: str, message: str, sent: int = 0) -> None:
         self._take(
@@ -392,25 +398,41 @@ class _Asking:
         )
 
     def _end(self, kind: str, reason: str) -> None:
-        """Record why what is left has no response: its own failure, if it had one."""
+        """Record why what is left has no response: its own failure, if it had one.
+
+        Whose next try is cut off by the budget has not failed, only been left out.
+        """
         for request in self._sent.values():
             self._record(request, "OutOfTime", "it was not answered in the task's time", sent=1)
         for request in self._again:
             assert request.failure is not None
             failure = f"{request.failure.message} ({reason})"
-            self._record(request, request.failure.kind, failure)
+            self._record(request, kind if kind == OVER_BUDGET else request.failure.kind, failure)
         for prompt in self._fresh:
             self._record(self._request(prompt), kind, reason)
+
+    def stop(self, kind: str, reason: str) -> None:
+        """Ask no more: what is left gets this type of error. The first reason counts."""
+        self._stopped = self._stopped or (kind, reason)
+        self._wake.set()
 
 
 class _Work:
     """A shard's asking, with its ledger and its progress."""
 
     def __init__(
-        self, ledger: Ledger, connect: Connect, pace: Pace, max_tokens: int, deadline_seconds: float
+        self,
+        ledger: Ledger,
+        connect: Connect,
+        pace: Pace,
+        max_tokens: int,
+        deadline_seconds: float,
+        over_budget: Callable[[], str | None] | None,
     ) -> None:
         self._ledger, self._pace = ledger, pace
         self._connect, self._max_tokens = connect, max_tokens
+        self._over_budget, self._over = over_budget, ""
+        self._asking: _Asking | None = None
         self._deadline = time.monotonic() + deadline_seconds
         self._progress = Progress(ledger.model, ledger.start, ledger.stop)
         self._progress.done = len(ledger.prompts) - len(ledger.missing())
@@ -443,8 +465,13 @@ class _Work:
             return
         model = self._ledger.model
         async with self._connect() as ask:
-            asking = _Asking(ask, self._pace, model, self._max_tokens, self._take)
-            await asking.run(prompts, self._deadline)
+            self._asking = _Asking(ask, self._pace, model, self._max_tokens, self._take)
+            self._stop_if_over()
+            await self._asking.run(prompts, self._deadline)
+
+    def _stop_if_over(self) -> None:
+        if self._over and self._asking:
+            self._asking.stop(OVER_BUDGET, self._over)
 
     def _take(self, response: Response) -> None:
         self._ledger.add(response)
@@ -467,6 +494,7 @@ class _Work:
             if is_last or time.monotonic() - reported >= REPORT_SECONDS:
                 reported = time.monotonic()
                 await self._keep(self._look_around)
+                self._stop_if_over()
             if is_last:
                 return
             with suppress(TimeoutError):
@@ -488,9 +516,15 @@ class _Work:
         return True
 
     def _look_around(self) -> None:
-        """Report, and take the part of the model's limits that is this shard's."""
+        """Report, take the part of the model's limits that is this shard's, and look at the money.
+
+        What has been answered is stored before: all tasks count what is stored.
+        """
         self.report()
         self._pace.share = self._shards_at_work()
+        if self._over_budget and not self._over:
+            self._ledger.flush()
+            self._over = self._over_budget() or ""
 
     def report(self) -> None:
         """Say in the log and in the run folder how far it is."""

@@ -27,10 +27,11 @@ from airflow.providers.amazon.aws.triggers.sagemaker import SageMakerTrigger
 from airflow.sdk import BaseOperatorLink
 from airflow.sdk.exceptions import AirflowFailException
 
-from include import asking, cloudwatch, judge, steps
+from include import asking, cloudwatch, judge, spending, steps
 from include.errors import DeploymentError, GenerationError, JudgeJobError
 from include.ownership import IN_PROGRESS
 from include.runs import BatchJob, Deployment, JudgeJob, Run, RunRecord, open_run
+from include.storage import RunFolder
 from include.tasks import aws, readable_errors
 
 ALREADY_THERE = "Cannot create already existing"
@@ -179,6 +180,9 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
             if _is_transient(error) and not _is_last_try(context):
                 raise
             return self._next(context, str(error), choice)
+        if self.config.get("priced"):
+            variant, since = endpoint_config["ProductionVariants"][0], description["CreationTime"]
+            spending.endpoint_created(_folder(self.run), self.config["model"], variant, since)
         if description["EndpointStatus"] == "Failed":  # an earlier try's
             return self._next(context, description["FailureReason"], choice)
         startup = endpoint_config["ProductionVariants"][0][
@@ -195,6 +199,7 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
         if any(code in reason for code in CAPACITY) and choice + 1 < len(self._endpoint_configs):
             self.log.warning("%s; trying the next instance type", reason)
             _delete_endpoint(self.hook.conn, self._name, self.run["poll_seconds"])
+            _note_deletion(self.run, self.config)
             return self._create(context, choice + 1)
         return self._failed(reason)
 
@@ -235,6 +240,7 @@ class DeleteEndpointOperator(SageMakerBaseOperator):
             config_name = each["EndpointConfigName"]
             _unless_gone(client.delete_endpoint_config, EndpointConfigName=config_name)
         _unless_gone(client.delete_model, ModelName=requests["Model"]["ModelName"])
+        _note_deletion(self.run, self.config)
         self.log.info("Endpoint %s, its configs and its model are gone", self.config["model"])
 
     def execute_again(self, context: Any, event: dict[str, Any] | None = None) -> None:
@@ -596,6 +602,8 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
 
         name = request["TrainingJobName"]
         run = open_run(self.run, aws(self.run["aws_conn_id"]))
+        with readable_errors():
+            request = steps.within_budget(run, self.config, request)
         steps.forget_comparison(run, self.config["candidate"])
         self.log.info("Starting judge job %s for %d pairs", name, self.config["pairs"])
         try:
@@ -646,9 +654,20 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
     def _failure(self, description: dict[str, Any]) -> Exception:
         name, status = description["TrainingJobName"], description["TrainingJobStatus"]
         reason = description.get("FailureReason") or description["SecondaryStatus"]
+        if self._ended_by_budget(description):
+            steps.cap_judge(open_run(self.run, aws(self.run["aws_conn_id"])), self.config)
+            reason += ": the budget allowed it no more time"
         said = cloudwatch.tail(aws(self.aws_conn_id)("logs"), cloudwatch.TRAINING_JOBS, name)
         message = _with_log(f"judge job {name} is {status}: {reason}", said)
         return AirflowFailException(message) if _is_final(description) else JudgeJobError(message)
+
+    def _ended_by_budget(self, description: dict[str, Any]) -> bool:
+        """Whether a job's time was up, and the budget had cut that time short."""
+        had, wanted = (
+            each["StoppingCondition"]["MaxRuntimeInSeconds"]
+            for each in (description, self.config["request"])
+        )
+        return bool(description["SecondaryStatus"] == "MaxRuntimeExceeded" and had < wanted)
 
     def _result(self, description: dict[str, Any]) -> Any:
         name, arn = description["TrainingJobName"], description["TrainingJobArn"]
@@ -737,6 +756,16 @@ def _persist(context: Any, operator: Any, link: type[BaseAwsLink], **values: str
 
 def _with_log(message: str, lines: Sequence[str]) -> str:
     return "\n  ".join([f"{message}\nThe end of its log:", *lines]) if lines else message
+
+
+def _folder(run: RunRecord) -> RunFolder:
+    return RunFolder(aws(run["aws_conn_id"])("s3"), run["uri"])
+
+
+def _note_deletion(run: RunRecord, deployment: Deployment) -> None:
+    """Note that a model's endpoint costs nothing any more, where its cost is known."""
+    if deployment.get("priced"):
+        spending.endpoint_deleted(_folder(run), deployment["model"])
 
 
 def _unless_there(create: Callable[..., Any], request: dict[str, Any]) -> None:

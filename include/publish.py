@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from include import (
     charts,
+    costs,
     drift,
     evidence,
     examples,
@@ -29,12 +30,14 @@ from include import (
     parity,
     reconcile,
     report,
+    spending,
     storage,
     trend,
 )
 from include.config import BedrockModel, Model, RunConfig, SageMakerModel
 from include.records import (
     Comparison,
+    Cost,
     EarlierRun,
     Gate,
     JudgeChange,
@@ -63,12 +66,26 @@ CONTENT_TYPES = {"png": "image/png", "svg": "image/svg+xml", "csv": "text/csv; c
 
 
 def publish(
-    config: RunConfig, folder: RunFolder, *, dag_id: str, run_id: str, started_at: str
+    config: RunConfig,
+    folder: RunFolder,
+    *,
+    dag_id: str,
+    run_id: str,
+    started_at: str,
+    uses: Sequence[costs.Use] | None = None,
 ) -> str:
     """Write what a person and a program want to know of a run.
 
     A candidate without a comparison is a warning and makes the run partial, or failed if there is
-    no comparison at all; what there is, is published.
+    no comparison at all; a budget that stopped it makes it capped. What there is, is published.
+
+    Args:
+        config: Of the run.
+        folder: Of the run.
+        dag_id: Of the run.
+        run_id: Of the run.
+        started_at: ISO 8601.
+        uses: What the run has used; None: nobody knows.
 
     Returns:
         The URI of summary.json.
@@ -94,16 +111,19 @@ def publish(
         confidence_level=config.confidence_level,
     )
     digest = hashlib.sha256(recipe).hexdigest()
+    cost, about_cost = _cost(config, folder, uses)
+    capped = _capped(config, folder, cost)
     decision = _gate(
         config,
         comparisons,
         first=accepted is None,
         judge_in_doubt=drift.doubt(earlier, image, digest, judge_change),
+        capped=capped,
     )
     drawn = charts.draw(comparisons, decision.threshold)
     summary = Summary(
         schema_version=SCHEMA_VERSION,
-        status=_status(config, comparisons),
+        status="capped" if capped else _status(config, comparisons),
         evaluation=config.evaluation,
         dag_id=dag_id,
         run_id=run_id,
@@ -118,6 +138,8 @@ def publish(
         provenance=_provenance(config, index, image, digest, results),
         gate=decision,
         warnings=[
+            *([Notice("capped", capped)] if capped else []),
+            *about_cost,
             *_missing(config, comparisons),
             *_notices(folder, index),
             *parity.differences(models),
@@ -126,7 +148,7 @@ def publish(
             *_from_judge(comparisons, results),
             *_judge_moved(results, judge_change),
         ],
-        cost=None,
+        cost=cost,
         artifacts={
             "config": folder.at(storage.CONFIG),
             "report": folder.at(storage.REPORT),
@@ -193,6 +215,29 @@ def _responses(folder: RunFolder, index: dict[str, Any], model: str) -> Iterator
             yield dataclasses.replace(response, attempts=attempts[response.prompt_id])
 
 
+def _cost(
+    config: RunConfig, folder: RunFolder, uses: Sequence[costs.Use] | None
+) -> tuple[Cost | None, list[Notice]]:
+    """Return what the run has cost, and what keeps that from being known."""
+    if config.prices is None:
+        return None, []
+    estimated = (_json(folder, storage.ESTIMATE) or {}).get("estimated")
+    return costs.cost(config.prices, estimated, uses)
+
+
+def _capped(config: RunConfig, folder: RunFolder, cost: Cost | None) -> str | None:
+    """Say where the run stopped because of its budget, and what it has spent; None: nowhere."""
+    caps = spending.caps(folder) if config.budget_usd else []
+    if not caps or config.budget_usd is None:
+        return None
+    spent = cost.actual if cost and cost.actual is not None else max(cap.spent for cap in caps)
+    where = ", ".join(dict.fromkeys(cap.where for cap in caps))
+    return (
+        f"The budget stopped the run at {where}: {costs.usd(spent)} of "
+        f"{costs.usd(config.budget_usd)} are spent."
+    )
+
+
 def _status(config: RunConfig, comparisons: Sequence[Comparison]) -> RunStatus:
     if len(comparisons) == len(config.candidates):
         return "complete"
@@ -205,8 +250,11 @@ def _gate(
     *,
     first: bool,
     judge_in_doubt: str | None,
+    capped: str | None,
 ) -> Gate:
     wanted = config.gate
+    if capped:
+        return Gate("none" if wanted.rule == "none" else "inconclusive", capped)
     if not comparisons:
         undecided = wanted.rule != "none"
         return Gate("inconclusive" if undecided else "none", "There is no comparison to decide on.")

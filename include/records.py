@@ -8,6 +8,9 @@ from typing import Any, Literal
 Outcome = Literal["ok", "truncated", "empty", "refused", "error"]
 """What became of one request for a response. `ok` and `truncated` are usable."""
 
+OVER_BUDGET = "OverBudget"
+"""Error type of a response that was not asked for because the run's budget is spent."""
+
 Order = Literal["forward", "backward"]
 """`forward`: the baseline in position A. `backward`: the candidate in position A."""
 
@@ -54,6 +57,12 @@ class Prompt:
         turns = tuple(t if isinstance(t, Turn) else Turn(**t) for t in self.turns)
         object.__setattr__(self, "turns", turns)
 
+    @property
+    def characters(self) -> int:
+        """Of all that a model reads."""
+        texts = (self.system or "", self.text, *(turn.text for turn in self.turns))
+        return sum(map(len, texts))
+
 
 @dataclass(frozen=True)
 class Response:
@@ -83,6 +92,11 @@ class Response:
     def usable(self) -> bool:
         """Whether the judge may see it."""
         return self.outcome in ("ok", "truncated")
+
+    @property
+    def left_out(self) -> bool:
+        """Whether it is missing for want of money, and says nothing about the model."""
+        return self.error_type == OVER_BUDGET
 
 
 PairStatus = Literal[
@@ -491,6 +505,8 @@ class Comparison:
     """None without preferences of single pairs."""
     change: Change | None = None
     """Since the last accepted run; None where there is none to compare with."""
+    partial: str | None = None
+    """Which prompts it does not rest on, as the budget was reached; None: it rests on all."""
 
 
 @dataclass(frozen=True)
@@ -581,13 +597,28 @@ class SummaryEnvironment:
 
 
 @dataclass(frozen=True)
+class CostPart:
+    """One thing that was paid for; the parts add up to `actual`."""
+
+    what: str
+    quantity: float
+    unit: Literal["instance hours", "million tokens"]
+    price: float
+    """For one unit."""
+    amount: float
+
+
+@dataclass(frozen=True)
 class Cost:
     """Money, in the currency of the price file."""
 
     estimated: float | None
+    """Before anything was paid for; None: the run did not get there."""
     actual: float | None
     currency: str
     priced_at: str
+    parts: list[CostPart] = field(default_factory=list)
+    """Of `actual`."""
 
 
 @dataclass(frozen=True)
@@ -714,7 +745,7 @@ class ModelSummary:
     addressing_judge: Occurrence
     """Usable responses that speak to whoever judges them."""
     cost: Cost | None = None
-    """None: not computed yet."""
+    """None: the run's `cost` has the parts of all models."""
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,7 @@ def render(
         level=level,
         count=count,
         number=_number,
+        small=_small,
         day=lambda moment: moment[:10],
         cut=partial(_cut, longest=longest_text(pairs_shown)),
     )
@@ -148,6 +149,7 @@ def render(
         several=len(summary.comparisons) > 1,
         missing=missing_prompts,
         provenance=_flat(summary.provenance),
+        unpriced=any(warning.code == "cost_unknown" for warning in summary.warnings),
     )
 
 
@@ -300,6 +302,13 @@ def _bound(text: str) -> str:
 def _number(value: float | None) -> str:
     """Four digits at most, without trailing zeros."""
     return "not known" if value is None else f"{value:,.4f}".rstrip("0").rstrip(".")
+
+
+def _small(value: float | None) -> str:
+    """Three digits that say something: money and its quantities may be tiny."""
+    if value is None:
+        return "not known"
+    return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.3g}"
 
 
 def _flat(tree: Mapping[str, object], prefix: str = "") -> dict[str, str]:

@@ -48,6 +48,8 @@ class Deployment(TypedDict, total=False):
     endpoint_name: str | None
     requests: dict[str, Any] | None
     error: str
+    priced: bool
+    """Whether its time is noted, because it has a price."""
 
 
 class Generated(TypedDict):

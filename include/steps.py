@@ -18,10 +18,16 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 from uuid import uuid4
 
-from include import account, asking, judge, ledger, names, recipes, storage
+from include import account, asking, costs, judge, ledger, names, recipes, spending, storage
 from include.config import BedrockModel, Model, ResponsesModel, RunConfig, SageMakerModel
 from include.config_files import resolve_config
-from include.errors import ConfigError, DeploymentError, ResponsesError, ResultsError
+from include.errors import (
+    BudgetError,
+    ConfigError,
+    DeploymentError,
+    ResponsesError,
+    ResultsError,
+)
 from include.records import JudgeOutput, Judgment, Pair, Prompt, Response
 from include.runs import (
     RECIPE,
@@ -127,7 +133,7 @@ def _shards(config: RunConfig, model: Model, index: Mapping[str, Any]) -> list[S
 
 
 def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
-    """Look at the account, ask every model that is there already one tiny question.
+    """Look at the account and the money, ask every model that is there already one tiny question.
 
     What costs nothing is looked at first.
 
@@ -135,7 +141,8 @@ def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
         What is to be judged: the candidates' names and, where they are due, `storage.ANCHORS`.
 
     Raises:
-        ConfigError: Something that would stop the run later, when it has cost money.
+        ConfigError: Something that would stop the run later, when it has cost money; or it would
+            cost more than its budget.
         DatasetError: Responses that exist already cannot be used.
         GenerationError: A model does not answer now.
     """
@@ -155,6 +162,8 @@ def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
     refused = preflight.refusals(findings)
     if refused:
         raise ConfigError(f"this run would fail:\n{refused}")
+    anchors = _anchors(run)
+    _estimate(run, anchors)
     for model in run.config.models:
         if isinstance(model, SageMakerModel) and model.schema_ == "inputs":
             _check_no_conversation(model, index)
@@ -178,7 +187,7 @@ def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
         len(candidates),
         run.config.judge.instance_type,
     )
-    return [*candidates, *_anchors(run)]
+    return [*candidates, *anchors]
 
 
 def _anchors(run: Run) -> list[str]:
@@ -202,6 +211,29 @@ def _anchors(run: Run) -> list[str]:
         return []
     log.info("%d anchor pairs are judged in a job of their own: %s", len(pairs), why)
     return [ANCHORS]
+
+
+def _estimate(run: Run, anchors: Sequence[str]) -> None:
+    """Log and store what the run will cost, if prices are known.
+
+    Args:
+        run: The run.
+        anchors: What `_anchors` returned.
+
+    Raises:
+        ConfigError: That is more than its budget.
+    """
+    if run.config.prices is None and run.config.budget_usd is None:
+        return
+    characters = sum(prompt.characters for prompt in run.prompts())
+    count, replicas = run.index()["count"], run.recipe()["run"]["replicas"]
+    judged = {candidate.name: count for candidate in run.config.candidates}
+    judged |= {each: len(list(run.folder.read_records(_pairs(each), Pair))) for each in anchors}
+    found = costs.plan(run.config, costs.Work(count, characters, judged, replicas))
+    if found and run.config.prices:
+        for line in costs.lines(found, run.config.prices):
+            log.info("%s", line)
+        spending.note_estimate(run.folder, found)
 
 
 def _say_what_can_be_found(run: Run, prompts: int) -> None:
@@ -238,7 +270,10 @@ def _deployment(run: Run, model: Model) -> Deployment:
 
     name = names.resource_name(run.config.evaluation, model.name, run.folder.uri)
     requests = deploy.requests(run.config.environment, model, name=name, tags=run.tags)
-    return {"model": model.name, "endpoint_name": name, "requests": requests}
+    found: Deployment = {"model": model.name, "endpoint_name": name, "requests": requests}
+    if run.config.prices:
+        found["priced"] = True
+    return found
 
 
 def try_endpoint(run: Run, deployment: Deployment) -> None:
@@ -287,6 +322,7 @@ def write_judge_input(
         batched: The same of the `batch` tasks.
 
     Raises:
+        BudgetError: No prompt was asked of both before the budget was reached.
         ResponsesError: A generate task of one of the two has not succeeded, or was asked under
             another config, or too many of its responses cannot be used.
     """
@@ -367,7 +403,10 @@ def _write_pairs(
 ) -> tuple[str, int]:
     """Write the pairs and what the judge gets of them; return the latter's digest and number.
 
+    Prompts that were left out for want of money are no pairs: they say nothing about a model.
+
     Raises:
+        BudgetError: There are no pairs for want of money.
         ResponsesError: Too many responses of a model cannot be used.
     """
     from include.generate import Tally
@@ -376,7 +415,7 @@ def _write_pairs(
     settings = [asking.settings_of(run, run.model(model)) for model in models]
     parts = [ledger.Parts(run.folder, model) for model in models]
     tallies = [Tally(), Tally()]
-    sha256, count = hashlib.sha256(), 0
+    sha256, count, left_out, pairs_there = hashlib.sha256(), 0, 0, 0
     for start, prompts in run.blocks():
         answers: list[dict[str, Response]] = []
         for stored, digest, counted in zip(parts, settings, tallies, strict=True):
@@ -386,7 +425,9 @@ def _write_pairs(
                     raise _not_asked(stored.model, prompt)
                 counted.add(found[prompt.prompt_id])
             answers.append(found)
-        pairs = make_pairs(prompts, *answers)
+        asked = [p for p in prompts if not any(each[p.prompt_id].left_out for each in answers)]
+        left_out, pairs_there = left_out + len(prompts) - len(asked), pairs_there + len(asked)
+        pairs = make_pairs(asked, *answers)
         pairs_file.write(storage.to_lines(map(dataclasses.asdict, pairs)))
         body = judge_input(pairs)
         input_file.write(body)
@@ -396,6 +437,10 @@ def _write_pairs(
         problem = counted.problem(model, run.config.generation.max_error_rate)
         if problem:
             raise ResponsesError(f"{problem}\nClear its generate or batch tasks to ask again.")
+    if left_out and not pairs_there:
+        raise BudgetError(
+            f"the budget was reached before any prompt was asked of both {' and '.join(models)}"
+        )
     return sha256.hexdigest(), count
 
 
@@ -405,6 +450,56 @@ def _not_asked(model: str, prompt: Prompt) -> ResponsesError:
         f"{model} was not asked prompt {prompt.prompt_id} under the run's present config; clear "
         "its generate or batch tasks"
     )
+
+
+def within_budget(run: Run, job: JudgeJob, request: dict[str, Any]) -> dict[str, Any]:
+    """Note a judge job that is about to start, and limit its time to what the budget allows.
+
+    Args:
+        run: The run.
+        job: Its record.
+        request: What starts it; returned as it is where there is enough money.
+
+    Raises:
+        BudgetError: There is not even enough for the job to begin judging.
+    """
+    prices = run.config.prices
+    if prices is None:
+        return request
+    candidate, resources = job["candidate"], request["ResourceConfig"]
+    if run.config.budget_usd is not None:
+        spent = spending.Spending(run.config, run.folder, partial(run.client, "sagemaker"))
+        left = spent.left_for_judge(candidate)
+        seconds = costs.affordable_seconds(
+            prices, resources["InstanceType"], resources["InstanceCount"], left
+        )
+        stopping = request["StoppingCondition"]
+        limit = stopping["MaxRuntimeInSeconds"]
+        if seconds < min(costs.LEAST_JUDGE_SECONDS, limit):
+            named = costs.judged(candidate)
+            cap_judge(run, job)
+            raise BudgetError(
+                f"{costs.usd(max(0.0, left))} of the budget are left to judge {named}: "
+                f"{seconds:.0f} s, and a job needs {costs.LEAST_JUDGE_SECONDS} s to begin"
+            )
+        spending.cap(run.folder, _judge_cap(candidate), None)
+        if seconds < limit:
+            log.info("The budget allows the judge job %d s instead of %d", seconds, limit)
+            stopping = {**stopping, "MaxRuntimeInSeconds": int(seconds)}
+            request = {**request, "StoppingCondition": stopping}
+    spending.note_job(run.folder, candidate, request["TrainingJobName"])
+    return request
+
+
+def cap_judge(run: Run, job: JudgeJob) -> None:
+    """Note that there was not enough money for a judge job."""
+    spent = spending.Spending(run.config, run.folder, partial(run.client, "sagemaker")).spent()
+    where = spending.Cap(f"the judge of {costs.judged(job['candidate'])}", spent)
+    spending.cap(run.folder, _judge_cap(job["candidate"]), where)
+
+
+def _judge_cap(candidate: str) -> str:
+    return f"judge-{candidate}"
 
 
 def summarize(run: Run, job: JudgeJob) -> str:
@@ -436,6 +531,7 @@ def summarize(run: Run, job: JudgeJob) -> str:
         min_consistency=run.config.judge.min_consistency,
         max_error_rate=run.config.judge.max_error_rate,
     )
+    comparison = dataclasses.replace(comparison, partial=_partial(run, len(pairs)))
     judgments = output.judgments if output and output.judgments else []
     run.folder.write(
         f"judgments/{candidate}.parquet",
@@ -481,6 +577,14 @@ def _summarize_anchors(
             preferences={each.pair.prompt_id: each.preference for each in resolved},
         )
     )
+
+
+def _partial(run: Run, pairs: int) -> str | None:
+    """Say how many prompts were left out for want of money, if any were."""
+    left_out = run.index()["count"] - pairs if run.config.budget_usd else 0
+    if not left_out:
+        return None
+    return f"{left_out} of {run.index()['count']} prompts were left out when the budget was reached"
 
 
 def mark_summarized(run: Run, job: JudgeJob, job_name: str) -> None:
@@ -538,7 +642,21 @@ def report(run: Run) -> str:
         dag_id=run.record["dag_id"],
         run_id=run.record["run_id"],
         started_at=run.record["started_at"],
+        uses=_uses(run),
     )
+
+
+def _uses(run: Run) -> list[costs.Use] | None:
+    """Return what the run has used; None without prices, or where AWS does not tell."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    if run.config.prices is None:
+        return None
+    try:
+        return spending.Spending(run.config, run.folder, partial(run.client, "sagemaker")).uses()
+    except (BotoCoreError, ClientError):
+        log.exception("What the run has cost cannot be counted")
+        return None
 
 
 def approval(run: Run, summary_uri: str | None) -> Approval | None:
@@ -618,4 +736,5 @@ def _action(run: Run, outcome: str) -> str | None:
 
 
 def _missing(summary: dict[str, Any]) -> list[str]:
-    return [w["message"] for w in summary["warnings"] if w["code"] == "comparison_missing"]
+    codes = ("capped", "comparison_missing")
+    return [w["message"] for w in summary["warnings"] if w["code"] in codes]

@@ -20,6 +20,7 @@ IN_MEMORY = 8 * 1024**2
 """Bytes of a file that are kept in memory; a larger one moves to disk."""
 
 CONFIG = "config.json"
+ESTIMATE = "estimate.json"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 

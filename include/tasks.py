@@ -29,13 +29,20 @@ def readable_errors() -> Iterator[None]:
         raise AirflowFailException(f"{type(error).__name__}: {error}") from None
 
 
-def aws(aws_conn_id: str) -> Client:
-    """Return a function that makes boto3 clients of an Airflow connection."""
+def aws(aws_conn_id: str, region: str | None = None) -> Client:
+    """Return a function that makes boto3 clients of an Airflow connection.
+
+    Args:
+        aws_conn_id: The connection.
+        region: Instead of the connection's.
+    """
 
     def client(service: str, **config: Any) -> Any:
         from botocore.config import Config
 
-        hook = AwsBaseHook(aws_conn_id, client_type=service, config=Config(**config))
+        hook = AwsBaseHook(
+            aws_conn_id, client_type=service, region_name=region, config=Config(**config)
+        )
         return hook.get_conn()
 
     return client

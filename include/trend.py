@@ -73,6 +73,8 @@ class TrendRow:
     cost: float | None
     """Of the run, actual if known, else estimated."""
     currency: str | None
+    cost_per_verdict: float | None
+    """Of the run, shared by its comparisons."""
 
 
 BREAKS = {
@@ -150,6 +152,7 @@ def _row(summary: Summary, comparison: Comparison, folder: RunFolder) -> TrendRo
     digests = summary.provenance.get("digests", {})
     models = {model.name: model for model in summary.models}
     change, cost, judge = comparison.change, summary.cost, summary.judge_change
+    paid = (cost.estimated if cost.actual is None else cost.actual) if cost else None
     return TrendRow(
         evaluation=summary.evaluation,
         candidate=comparison.candidate,
@@ -197,8 +200,9 @@ def _row(summary: Summary, comparison: Comparison, folder: RunFolder) -> TrendRo
         judge_change=judge.difference if judge else None,
         judge_change_low=judge.low if judge else None,
         judge_change_high=judge.high if judge else None,
-        cost=(cost.estimated if cost.actual is None else cost.actual) if cost else None,
+        cost=paid,
         currency=cost.currency if cost else None,
+        cost_per_verdict=None if paid is None else paid / len(summary.comparisons),
     )
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from include import planning, rows
+from include import costs, drift, planning, recipes, rows
 from include.config import Dataset, RunConfig
 from include.config_files import resolve_config
 from include.errors import DatasetError, JudgeError, ResultsError
 from include.planning import Assumptions, Groups
 from include.prompts import open_prompts
 from include.records import Comparison
+from include.storage import ANCHORS
 from include.wording import level, percent
 from scripts.run import load
 
@@ -32,6 +33,8 @@ class Size:
     """None where the data set cannot be read here."""
     groups: Groups | None
     note: str | None = None
+    characters: int | None = None
+    """Of all prompts; None where they are not read."""
 
 
 def read_comparisons(path: Path) -> list[Comparison]:
@@ -65,12 +68,13 @@ def measure(dataset: Dataset) -> Size:
         return Size(dataset.limit, None, _unread(dataset, "it is on S3"))
     try:
         with open_prompts(dataset) as source:
-            groups: list[str | None] = [prompt.group for prompt in source]
+            found = [(prompt.group, prompt.characters) for prompt in source]
     except DatasetError as error:
         if rows.is_file(dataset.source):
             raise
         return Size(dataset.limit, None, _unread(dataset, str(error)))
-    return Size(len(groups), planning.measure(groups))
+    groups = planning.measure(group for group, _ in found)
+    return Size(len(found), groups, characters=sum(count for _, count in found))
 
 
 def _unread(dataset: Dataset, why: str) -> str:
@@ -109,6 +113,36 @@ def from_config(
             yield gate
     if not past:
         yield "What a past run has shown is better than what is assumed: RUN=summary.json"
+    yield from _cost(config, size)
+
+
+def _cost(config: RunConfig, size: Size) -> Iterator[str]:
+    """Yield what a run will cost, where there is a price file.
+
+    Raises:
+        ConfigError: More than its budget.
+    """
+    if size.prompts is None or (config.prices is None and config.budget_usd is None):
+        return
+    characters = size.characters
+    if characters is None:
+        characters = size.prompts * costs.CHARACTERS_PER_PROMPT
+        each = f"{costs.CHARACTERS_PER_PROMPT:,} characters"
+        yield f"The prompts are not read: each is taken to have {each}."
+    judged = {candidate.name: size.prompts for candidate in config.candidates}
+    anchors = config.judge.anchor_pairs
+    if anchors and not anchors.startswith("s3://"):
+        judged[ANCHORS] = len(drift.read_pairs(anchors))
+    found = costs.plan(config, costs.Work(size.prompts, characters, judged, _replicas(config)))
+    if found and config.prices:
+        yield from costs.lines(found, config.prices)
+
+
+def _replicas(config: RunConfig) -> int:
+    """Return how many instances a judge job has; 1 where its recipe is not read."""
+    if config.judge.recipe.startswith("s3://"):
+        return 1
+    return int(recipes.load(config.judge.recipe, config.judge.overrides)["run"]["replicas"])
 
 
 def from_run(past: list[Comparison], prompts: int | None) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
-from include import config
+from include import config, prices
 from include.records import Summary
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -20,6 +20,7 @@ SCHEMAS: dict[str, Any] = {
     "evaluation": config.Evaluation,
     "environment": config.Environment,
     "model": config.Model,
+    "prices": prices.Prices,
     "summary": Summary,
 }
 
@@ -38,6 +39,9 @@ SECTIONS: list[tuple[str, str, type[BaseModel]]] = [
     ("limits", "In a model.", config.Limits),
     ("Environment", "`dags/environments/NAME.yaml`.", config.Environment),
     ("vpc", "In an environment.", config.Vpc),
+    ("Price file", "Named by `prices` of an environment.", prices.Prices),
+    ("instances", "In a price file, USD per instance and hour.", prices.InstancePrices),
+    ("models", "In a price file, USD per million tokens.", prices.ModelPrices),
 ]
 
 INTRODUCTION = """# Config

@@ -61,6 +61,7 @@ def test_what_the_gate_says_is_not_said_twice():
         ("complete", "inconclusive", "inconclusive"),
         ("partial", "pass", "failed"),
         ("failed", "inconclusive", "failed"),
+        ("capped", "inconclusive", "capped"),
     ],
 )
 def test_what_has_happened_is_what_the_gate_says_of_a_complete_run(status, outcome, event):
@@ -80,3 +81,11 @@ def test_of_many_warnings_the_first_are_told():
     message = told(warnings=[Notice("code", f"warning {n}") for n in range(8)])
     assert "Warning: warning 4" in message.text and "warning 5" not in message.text
     assert "3 more warnings are in the report." in message.text
+
+
+def test_a_run_that_its_budget_stopped_is_told_as_that_and_once():
+    reason = "The budget stopped the run at asking claude: 4.10 USD of 5.00 USD are spent."
+    notice = Notice("capped", reason)
+    message = told(status="capped", gate=Gate("inconclusive", reason), warnings=[notice])
+    assert message.subject == "nightly: stopped by its budget"
+    assert message.text.count(reason) == 1

@@ -22,8 +22,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cloudwatch": set(),
     "wording": set(),
     "storage": set(),
-    "config": set(),
-    "config_files": {"config", "errors"},
+    "prices": set(),
+    "config": {"prices"},
+    "config_files": {"config", "errors", "prices"},
     "recipes": {"errors", "judge_table"},
     "account": {"config", "errors"},
     # what a run needs of an account, looked at before it costs money
@@ -48,6 +49,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pairs": {"records", "storage"},
     "deploy": {"config", "errors"},
     "judge": {"config", "errors", "judge_table", "recipes", "records"},
+    "costs": {"config", "errors", "judge", "prices", "records", "storage"},
+    "spending": {"config", "costs", "ledger", "prices", "records", "storage"},
+    "price_list": {"prices"},
     "cells": set(),
     "rubric": {"cells", "records"},
     "judge_output": {"cells", "errors", "records", "rubric"},
@@ -75,32 +79,24 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"charts", "examples", "panels", "parity", "preferences", "reconcile", "records"}
     | {"trust", "wording"},
     # where they are put together
-    "publish": {
-        "charts",
-        "config",
-        "drift",
-        "evidence",
-        "examples",
-        "gate",
-        "history",
-        "judge",
-        "ledger",
-    }
-    | {"model_summary", "paired", "parity", "reconcile", "records", "report", "storage"}
-    | {"trend"},
+    "publish": {"charts", "config", "costs", "drift", "evidence", "examples", "gate", "history"}
+    | {"judge", "ledger", "model_summary", "paired", "parity", "reconcile", "records", "report"}
+    | {"spending", "storage", "trend"},
     "runs": GROUND,
     "asking": GROUND
-    | {"batch", "existing_responses", "generate", "ledger", "pace", "providers", "quotas", "runs"},
+    | {"batch", "existing_responses", "generate", "ledger", "pace", "providers", "quotas"}
+    | {"runs", "spending"},
     "steps": GROUND
     | {"asking", "deploy", "judge", "judge_output", "ledger", "pairs", "preflight", "prompts"}
-    | {"drift", "generate", "history", "planning", "preferences", "publish", "runs", "trend"}
-    | {"winrate"},
+    | {"costs", "drift", "generate", "history", "planning", "preferences", "publish", "runs"}
+    | {"spending", "trend", "winrate"},
     # the glue to Airflow
     "tasks": {"account", "config_files", "errors", "ownership", "runs", "steps"},
     "approval": {"runs", "steps", "tasks"},
     "alerts": set(),
     "notify": {"alerts", "config", "runs", "storage", "tasks"},
-    "operators": {"asking", "cloudwatch", "errors", "judge", "ownership", "runs", "steps", "tasks"},
+    "operators": {"asking", "cloudwatch", "errors", "judge", "ownership", "runs", "spending"}
+    | {"steps", "storage", "tasks"},
 }
 
 GLUE = {"approval", "notify", "operators", "tasks"}
@@ -184,7 +180,11 @@ def test_only_the_glue_knows_airflow(room: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "room", sorted(GROUND | {"asking", "runs", "steps", "tasks", "operators", "judge"})
+    "room",
+    sorted(
+        GROUND
+        | {"asking", "costs", "judge", "operators", "prices", "runs", "spending", "steps", "tasks"}
+    ),
 )
 def test_what_the_dag_file_imports_is_light(room: str) -> None:
     found = imports(INCLUDE / f"{room}.py", top_level_only=True)

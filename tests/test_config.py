@@ -143,7 +143,7 @@ def test_a_limit_of_tokens_is_no_secret() -> None:
     resolve_config(conf(**changes), environ={})
 
 
-@pytest.mark.parametrize("key", ["prices", "budget_usd", "notify"])
+@pytest.mark.parametrize("key", ["notify"])
 def test_a_reserved_key_takes_only_its_default(tmp_path: Path, key: str) -> None:
     (tmp_path / "environments").mkdir()
     known = yaml.safe_load((ROOT / "dags/environments/sandbox.yaml").read_text())
@@ -255,7 +255,7 @@ def test_the_form_has_every_key_and_no_references() -> None:
     fields = form(example())
     assert set(fields) == {
         *("evaluation", "environment", "dataset", "parameters", "baseline", "candidates"),
-        *("generation", "judge", "gate", "alerts", "confidence_level"),
+        *("generation", "judge", "gate", "alerts", "budget_usd", "confidence_level"),
     }
     text = json.dumps([schema for schema, _ in fields.values()])
     assert "$ref" not in text

@@ -230,6 +230,58 @@ def test_failed_generation_leaves_nothing(copy: Copy, nothing_left: None) -> Non
     assert outcome.summary["comparisons"] == []
 
 
+@pytest.mark.slow
+def test_a_run_that_exceeds_its_budget_on_the_way_ends_capped_with_nothing_left(
+    copy: Copy, nothing_left: None
+) -> None:
+    prices = copy.folder / "prices.yaml"
+    known = {
+        "priced_at": "2026-11-25",
+        "region": "us-east-1",
+        "instances": {"ml.g5.12xlarge": {"training": 7.2}, "ml.g5.2xlarge": {"hosting": 1.8}},
+        "models": {"us.anthropic.claude-sonnet-4-6": {"input": 0, "output": 15_000}},
+    }
+    prices.write_text(yaml.safe_dump(known))
+    file = copy.config / "environments/sandbox.yaml"
+    before = file.read_text()
+    file.write_text(yaml.safe_dump({**yaml.safe_load(before), "prices": str(prices)}))
+    one_by_one = {"max_concurrency": 1, "start_concurrency": 1}
+    claude = {**bedrock("us.anthropic.claude-sonnet-4-6"), "name": "claude", "limits": one_by_one}
+    config = {
+        "evaluation": "capped",
+        "dataset": {**PROMPTS, "limit": 40},
+        "parameters": {"max_tokens": 20},
+        "baseline": SAGEMAKER_MODEL,
+        "candidates": [claude],
+    }
+    try:
+        refused = copy.run({**config, "budget_usd": 5})
+        outcome = copy.run({**config, "budget_usd": 9}, sandbox_faults="latency_ms=400")
+    finally:
+        file.write_text(before)
+    assert refused.code == 1
+    assert refused.summary["status"] == "failed" and refused.summary["comparisons"] == []
+    assert outcome.code == 1, outcome.output
+    assert outcome.summary["status"] == "capped"
+    comparison, cost = outcome.comparison, outcome.summary["cost"]
+    assert 20 < comparison["counts"]["prompts"] < 40
+    assert comparison["partial"].endswith("prompts were left out when the budget was reached")
+    assert {part["what"] for part in cost["parts"]} == {
+        "endpoint of tiny-1b",
+        "output of claude",
+        "judge of claude",
+        "input of claude",
+    }
+    assert cost["actual"] == pytest.approx(sum(part["amount"] for part in cost["parts"]))
+    assert "asking claude" in outcome.summary["gate"]["reason"]
+    (run,) = copy.airflow("/dags/nova_llm_judge/dagRuns?order_by=-run_after&limit=1")["dag_runs"]
+    path = f"/dags/nova_llm_judge/dagRuns/{run['dag_run_id']}/taskInstances?limit=50"
+    states = {task["task_id"]: task["state"] for task in copy.airflow(path)["task_instances"]}
+    assert {task for task, state in states.items() if state != "success"} == {"gate"}
+    jobs = copy.client("sagemaker").list_training_jobs(StatusEquals="InProgress")
+    assert jobs["TrainingJobSummaries"] == []
+
+
 def test_ctrl_c_cancels_the_run_and_waits_for_its_endpoints(copy: Copy, nothing_left: None) -> None:
     config = copy.folder / "cancelled.json"
     config.write_text(

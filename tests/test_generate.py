@@ -645,3 +645,54 @@ def test_more_start_as_soon_as_the_limit_has_grown(folder: RunFolder) -> None:
     model = Model(lambda prompt, _: prompt.text, takes=0.02)
     ask_all(book(folder, 200), model.connect, Pace(2, 16))
     assert model.most_in_flight == 16
+
+
+# money
+
+
+def test_when_the_budget_is_reached_the_rest_is_left_out_and_what_is_stored_counts(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generating, "REPORT_SECONDS", 0.1)
+    stored: list[int] = []
+
+    def over() -> str | None:
+        stored.append(len(list(Parts(folder, "claude").read())))
+        return "all is spent" if stored[-1] >= 6 else None
+
+    model = Model(lambda p, _: "Hi", takes=0.1)
+    rows = ask_all(book(folder, 200), model.connect, Pace(2, 2), over_budget=over)
+    assert ids(rows) == ids(prompts(200))
+    answered = [row for row in rows if row.usable]
+    assert 6 <= len(answered) < 60
+    left_out = [row for row in rows if not row.usable]
+    assert {(row.error_type, row.attempts) for row in left_out} == {("OverBudget", 0)}
+    assert left_out[0].error_message == "all is spent, so the rest was not asked"
+    assert stored[0] == 0 and stored == sorted(stored), "looked at before and while it asks"
+    counted = tally(rows)
+    assert (counted.total, counted.failed) == (len(answered), 0)
+    again = Model(failing(0))
+    assert all(row.usable for row in ask_all(book(folder, 200), again.connect))
+    assert again.sent.total() == len(left_out)
+
+
+def test_nothing_is_asked_with_nothing_left(folder: RunFolder) -> None:
+    model = Model(failing(0))
+    rows = ask_all(book(folder, 5), model.connect, over_budget=lambda: "all is spent")
+    assert {row.error_type for row in rows} == {"OverBudget"}
+    assert not model.sent
+
+
+def test_whose_next_try_the_budget_cuts_off_has_not_failed(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generating, "REPORT_SECONDS", 0.1)
+    monkeypatch.setattr(generating, "FIRST_WAIT_SECONDS", 60.0)
+    monkeypatch.setattr(generating, "LONGEST_WAIT_SECONDS", 60.0)
+    looks: list[str | None] = [None, None, None, "all is spent"]
+    model = Model(lambda *_: refusal("again"))
+    rows = ask_all(
+        book(folder, 3), model.connect, over_budget=lambda: looks.pop(0) if looks else "spent"
+    )
+    assert {(row.error_type, row.attempts) for row in rows} == {("OverBudget", 1)}
+    assert tally(rows).problem("m", 0.0) is None

@@ -9,6 +9,7 @@ from include import charts
 from include.preferences import resolve_pairs
 from include.records import (
     Cost,
+    CostPart,
     Criterion,
     CriterionResult,
     Difference,
@@ -351,9 +352,29 @@ def test_cost_warnings_and_provenance_are_shown():
     cost = Cost(1.5, None, "USD", "2026-01-01")
     warnings = [Notice("mismatch", "The counts differ.")]
     shown = page(make_comparison(), cost=cost, warnings=warnings)
-    assert shown.says("estimated 1.5, actual not known USD")
+    assert shown.says("estimated 1.50, actual not known USD")
     assert shown.says("The counts differ.") and shown.says("versions / airflow")
     assert page(make_comparison()).says("not known: no prices given")
+
+
+def test_what_a_run_has_cost_is_a_line_and_a_table():
+    parts = [
+        CostPart("endpoint of qwen", 0.25, "instance hours", 1.8, 0.45),
+        CostPart("input of claude", 0.000123, "million tokens", 3.0, 0.000369),
+    ]
+    shown = page(make_comparison(), cost=Cost(1.5, 0.450369, "USD", "2026-01-01", parts))
+    assert shown.says("cost 0.45 USD")
+    assert shown.says("endpoint of qwen 0.25 instance hours 1.80 0.45")
+    assert shown.says("input of claude 0.000123 million tokens 3.00 0.000369")
+    assert shown.says("Estimated before the run: 1.50 USD. Prices of 2026-01-01")
+    missing = [Notice("cost_unknown", "the price file has no models.x.input")]
+    assert page(make_comparison(), warnings=missing).says("not known: see the warnings")
+
+
+def test_a_comparison_of_a_run_that_its_budget_stopped_is_marked_partial():
+    partial = replace(make_comparison(), partial="2 of 68 prompts were left out")
+    assert page(partial).says("Partial 2 of 68 prompts were left out")
+    assert not page(make_comparison()).says("Partial")
 
 
 def test_the_interval_is_on_a_scale_from_0_to_100_percent():

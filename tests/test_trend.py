@@ -118,3 +118,13 @@ def test_every_candidate_has_a_line_of_its_own(output):
         for row in [trend._row(summary(), summary().comparisons[0], output)]
     ]
     assert [found for _, found in trend.lines([*rows, *rows])] == [[], [], [], []]
+
+
+def test_a_verdict_costs_its_share_of_the_run(output):
+    two = [make_comparison(), replace(make_comparison(), candidate="other")]
+    store(output, summary(cost=Cost(9.0, 3.0, "USD", "2026-01-01"), comparisons=two))
+    store(output, summary(6))
+    first, second, free = trend.read(output, "qwen-vs-claude")
+    assert [row.cost for row in (first, second)] == [3.0, 3.0]
+    assert [row.cost_per_verdict for row in (first, second)] == [1.5, 1.5]
+    assert free.cost_per_verdict is None

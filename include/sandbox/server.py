@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
-from include.sandbox import iam, registry, runtimes
+from include.sandbox import iam, price_list, registry, runtimes
 from include.sandbox.batch import BatchJobs
 from include.sandbox.batch_api import BatchOperations
 from include.sandbox.errors import AwsError
@@ -134,6 +134,9 @@ class Sandbox:
                 response = _answer(self.quotas.answer(call.operation, body, call.region))
             elif call.body and registry.concerns(target, call.operation, call.body):
                 response = _answer(registry.batch_get_image(call.body, self.judge_image))
+            elif target.startswith("AWSPriceListService."):
+                body = _json(await request.body())
+                response = _answer(price_list.answer(call.operation, body))
             elif call.operation == "SimulatePrincipalPolicy" and call.body:
                 xml = iam.simulate(call.body)
                 response = Response(xml, media_type="text/xml", headers=request_id())

@@ -1,0 +1,266 @@
+"""A run folder in, what the run has used so far out: here money is looked at while it is spent.
+
+Below `spent/` the folder knows the run's endpoints and judge jobs, below `capped/` where it stopped
+because of its budget. Tokens are counted from the ledger, so that no try is forgotten.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from include import costs, ledger
+from include.config import BedrockModel, RunConfig
+from include.costs import Estimate, Use
+from include.prices import Prices
+from include.records import Response
+from include.storage import ESTIMATE, RunFolder
+
+ENDED = ("Completed", "Failed", "Stopped")
+"""TrainingJobStatus of a job that costs nothing any more."""
+
+
+@dataclass(frozen=True)
+class Cap:
+    """Where a run stopped because of its budget."""
+
+    where: str
+    spent: float
+
+
+class Spending:
+    """What a run has spent; each look reads only what is new since the last one.
+
+    Args:
+        config: Of the run, with prices.
+        folder: Of the run.
+        sagemaker: Makes boto3's client, if there are judge jobs to ask for.
+    """
+
+    def __init__(self, config: RunConfig, folder: RunFolder, sagemaker: Callable[[], Any]) -> None:
+        assert config.prices is not None
+        self._config, self._prices, self.folder = config, config.prices, folder
+        self._sagemaker = sagemaker
+        self._read: set[str] = set()
+        self._tokens: Counter[tuple[str, bool, str]] = Counter()
+        self._ended: dict[str, tuple[str, Use]] = {}
+
+    def uses(self) -> list[Use]:
+        """Return all that the run has used."""
+        return [*self._before_judging(), *(use for _, use in self._jobs())]
+
+    def spent(self) -> float:
+        """Return it in money."""
+        return costs.total(self.uses())
+
+    @property
+    def budget(self) -> float:
+        """The run's."""
+        budget = self._config.budget_usd
+        assert budget is not None
+        return budget
+
+    @property
+    def kept(self) -> dict[str, float]:
+        """Return what is kept of the budget for each judge job."""
+        kept: dict[str, float] = json.loads(self.folder.read(ESTIMATE))["judges"]
+        return kept
+
+    def left_for_judge(self, candidate: str) -> float:
+        """Return what is left for one candidate's judge: its part of what the models left."""
+        kept, left = self.kept, self.budget - costs.total(self._before_judging())
+        whole = sum(kept.values())
+        part = left * kept[candidate] / whole if whole else left
+        return part - costs.total(use for whose, use in self._jobs() if whose == candidate)
+
+    def _before_judging(self) -> list[Use]:
+        self._count_tokens()
+        tokens = [
+            use
+            for model in self._config.models
+            if isinstance(model, BedrockModel)
+            for batch in (False, True)
+            for use in costs.token_uses(
+                self._prices,
+                model,
+                self._tokens[model.name, batch, "input"],
+                self._tokens[model.name, batch, "output"],
+                batch=batch,
+            )
+            if use.quantity
+        ]
+        return [*tokens, *_endpoints(self._prices, self.folder)]
+
+    def _count_tokens(self) -> None:
+        """Count the tokens of every stored row of Bedrock's models, failed tries included."""
+        for model in self._config.models:
+            if not isinstance(model, BedrockModel):
+                continue
+            for name in self.folder.names(f"responses/{model.name}/"):
+                if name in self._read or not ledger.RANGE.search(name):
+                    continue
+                for row in self.folder.read_records(name, Response):
+                    if not row.reused_from:
+                        batch = row.latency_ms is None  # only who is asked one by one has one
+                        self._tokens[model.name, batch, "input"] += row.input_tokens or 0
+                        self._tokens[model.name, batch, "output"] += row.output_tokens or 0
+                self._read.add(name)
+
+    def _jobs(self) -> list[tuple[str, Use]]:
+        """Return the judge jobs, each with its candidate (SageMaker: DescribeTrainingJob)."""
+        found = dict(self._ended)
+        for name in self.folder.names("spent/judge/"):
+            if name in found:
+                continue
+            candidate, job_name = name.removeprefix("spent/judge/").rsplit("/", 1)
+            described = _described(self._sagemaker(), job_name)
+            if described is None:
+                continue  # it was noted, and then not started
+            resources = described["ResourceConfig"]
+            use = costs.judge_use(
+                self._prices,
+                candidate,
+                resources["InstanceType"],
+                _billable(described),
+                resources["InstanceCount"],
+            )
+            found[name] = candidate, use
+            if described["TrainingJobStatus"] in ENDED:
+                self._ended[name] = found[name]
+        return list(found.values())
+
+
+class Allowance:
+    """What a run may spend before the judge: the budget, less what the judge is estimated to cost.
+
+    Without that a run which reaches its budget would end with responses that nobody compares.
+
+    Args:
+        spending: Of the run, with a budget.
+    """
+
+    def __init__(self, spending: Spending) -> None:
+        self._spending, self._kept = spending, sum(spending.kept.values())
+
+    def over(self) -> str | None:
+        """Say that more than that is spent; None if it is not."""
+        spent, budget = self._spending.spent(), self._spending.budget
+        if spent <= budget - self._kept:
+            return None
+        return (
+            f"{costs.usd(spent)} of budget_usd {costs.usd(budget)} are spent, and "
+            f"{costs.usd(self._kept)} are kept for the judge"
+        )
+
+    def cap(self, key: str, where: str, stopped: bool) -> None:
+        """Note whether a part of the run stopped for that."""
+        cap(self._spending.folder, key, Cap(where, self._spending.spent()) if stopped else None)
+
+
+def _described(sagemaker: Any, job_name: str) -> Any:
+    """Return SageMaker's description of a job; None if there is no such job."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return sagemaker.describe_training_job(TrainingJobName=job_name)
+    except ClientError as error:
+        if "not found" in str(error):
+            return None
+        raise
+
+
+def _billable(described: Any) -> float:
+    """Return the seconds that a job is paid for on each of its instances."""
+    if described["TrainingJobStatus"] in ENDED:
+        return float(described.get("BillableTimeInSeconds", 0))
+    started = described.get("TrainingStartTime")
+    return (datetime.now(UTC) - started).total_seconds() if started else 0.0
+
+
+def note_estimate(folder: RunFolder, found: Estimate) -> None:
+    """Note what a run is estimated to cost, and what of it the judge."""
+    known = not costs.unpriced(found.likely)
+    estimated = costs.total(found.likely) if known else None
+    folder.write(ESTIMATE, json.dumps({"estimated": estimated, "judges": found.judges}))
+
+
+def note_job(folder: RunFolder, candidate: str, job_name: str) -> None:
+    """Note a judge job, before it is started."""
+    folder.write(f"spent/judge/{candidate}/{job_name}", b"", "text/plain")
+
+
+def endpoint_created(
+    folder: RunFolder, model: str, variant: dict[str, Any], created_at: datetime
+) -> None:
+    """Note since when an endpoint costs money; noting it again changes nothing.
+
+    Args:
+        folder: Of the run.
+        model: The model's name.
+        variant: The endpoint's production variant.
+        created_at: What SageMaker says.
+    """
+    lives = _lives(folder, model)
+    key = created_at.astimezone(UTC).isoformat()
+    if key not in lives:
+        lives[key] = {
+            "instance_type": variant["InstanceType"],
+            "instances": variant["InitialInstanceCount"],
+            "deleted_at": None,
+        }
+        folder.write(_endpoint(model), json.dumps(lives, indent=2))
+
+
+def endpoint_deleted(folder: RunFolder, model: str) -> None:
+    """Note that a model's endpoint costs nothing from now on."""
+    lives, now = _lives(folder, model), datetime.now(UTC).isoformat()
+    still = [life for life in lives.values() if life["deleted_at"] is None]
+    for life in still:
+        life["deleted_at"] = now
+    if still:
+        folder.write(_endpoint(model), json.dumps(lives, indent=2))
+
+
+def _endpoint(model: str) -> str:
+    return f"spent/endpoints/{model}.json"
+
+
+def _lives(folder: RunFolder, model: str) -> dict[str, dict[str, Any]]:
+    """Return a model's endpoints by their time of creation: instance types are tried in order."""
+    name = _endpoint(model)
+    lives: dict[str, dict[str, Any]] = {}
+    if folder.names(name):
+        lives = json.loads(folder.read(name))
+    return lives
+
+
+def _endpoints(prices: Prices, folder: RunFolder) -> list[Use]:
+    """Return the time of a run's endpoints, up to now if they are still there."""
+    found = []
+    for name in folder.names("spent/endpoints/"):
+        model = name.removeprefix("spent/endpoints/").removesuffix(".json")
+        for created, life in json.loads(folder.read(name)).items():
+            end = datetime.fromisoformat(life["deleted_at"]) if life["deleted_at"] else None
+            lasted = (end or datetime.now(UTC)) - datetime.fromisoformat(created)
+            seconds = max(0.0, lasted.total_seconds())
+            found.append(
+                costs.endpoint_use(prices, model, life["instance_type"], seconds, life["instances"])
+            )
+    return found
+
+
+def cap(folder: RunFolder, key: str, found: Cap | None) -> None:
+    """Note that a part of a run stopped because of the budget; None: that this time it did not."""
+    name = f"capped/{key}.json"
+    if found or folder.names(name):
+        folder.write(name, json.dumps(found and asdict(found)))
+
+
+def caps(folder: RunFolder) -> list[Cap]:
+    """Return where a run stopped because of its budget; empty if it did not."""
+    noted = (json.loads(folder.read(name)) for name in folder.names("capped/"))
+    return [Cap(**each) for each in noted if each]
