@@ -235,7 +235,7 @@ def unpriced(uses: Iterable[Use]) -> list[str]:
 
 def total(uses: Iterable[Use]) -> float:
     """Add up."""
-    return round(sum(use.amount for use in uses), 6)
+    return round(sum((use.amount for use in uses), 0.0), 6)
 
 
 def affordable_seconds(prices: Prices, instance_type: str, instances: int, money: float) -> float:

@@ -212,6 +212,8 @@ def _responses(folder: RunFolder, index: dict[str, Any], model: str) -> Iterator
         for each in tries:
             attempts[each.prompt_id] += each.attempts
         for response in ledger.latest(tries).values():
+            if response.left_out:
+                continue  # nobody asked: no failure of the model
             yield dataclasses.replace(response, attempts=attempts[response.prompt_id])
 
 

@@ -145,15 +145,21 @@ class Allowance:
 
     def __init__(self, spending: Spending) -> None:
         self._spending, self._kept = spending, sum(spending.kept.values())
+        self._before: float | None = None
 
     def over(self) -> str | None:
-        """Say that more than that is spent; None if it is not."""
+        """Say that it is spent, or will be at the next look; None while there is some left.
+
+        Until the next look as much is taken to be spent as since the last one.
+        """
         spent, budget = self._spending.spent(), self._spending.budget
-        if spent <= budget - self._kept:
+        more = 0.0 if self._before is None else spent - self._before
+        self._before = spent
+        if spent + more <= budget - self._kept:
             return None
         return (
-            f"{costs.usd(spent)} of budget_usd {costs.usd(budget)} are spent, and "
-            f"{costs.usd(self._kept)} are kept for the judge"
+            f"{costs.usd(spent)} of budget_usd {costs.usd(budget)} are spent, {costs.usd(more)} of "
+            f"it since the last look, and {costs.usd(self._kept)} are kept for the judge"
         )
 
     def cap(self, key: str, where: str, stopped: bool) -> None:

@@ -238,8 +238,8 @@ def test_a_run_that_exceeds_its_budget_on_the_way_ends_capped_with_what_is_compl
     asking = paid(run, "nova", 40, 160) + paid(run, "claude", 3000, 15_000)
     assert 5 * PER_PROMPT < asking < 5 * PER_PROMPT + 0.03
     assert answers[-1].error_message == (
-        f"{costs.usd(asking)} of budget_usd 3.20 USD are spent, and 1.84 USD are "
-        "kept for the judge, so the rest was not asked"
+        f"{costs.usd(asking)} of budget_usd 3.20 USD are spent, 0 USD of it since the last look, "
+        "and 1.84 USD are kept for the judge, so the rest was not asked"
     )
     job = steps.write_judge_input(run, "claude", generated)
     assert job["request"]
@@ -257,6 +257,9 @@ def test_a_run_that_exceeds_its_budget_on_the_way_ends_capped_with_what_is_compl
     assert comparison["counts"]["generation_errors"] == {"baseline": 0, "candidate": 0}
     assert comparison["partial"] == "2 of 7 prompts were left out when the budget was reached"
     assert comparison["partial"] in run.folder.read(storage.REPORT).decode()
+    asked_of = summary["models"][1]["responses"]
+    assert (asked_of["missing"], asked_of["error"]) == (2, 0), "never asked is no failure"
+    assert {warning["code"] for warning in summary["warnings"]} == {"capped"}
     cost = summary["cost"]
     assert cost["estimated"] == pytest.approx(2.99, abs=0.01)
     assert cost["actual"] == pytest.approx(sum(part["amount"] for part in cost["parts"]))
@@ -340,6 +343,21 @@ def test_a_batch_job_is_not_started_when_the_money_is_spent(aws: Sandbox, rows: 
     assert not asked(aws, "CreateModelInvocationJob")
     assert {row.error_type for row in stored(run, "nova")} == {OVER_BUDGET}
     assert "the batch job of nova" in [cap.where for cap in spending.caps(run.folder)]
+
+
+def test_asking_stops_before_a_look_that_would_be_too_late(aws: Sandbox, rows: str) -> None:
+    run = new_run(aws, config(rows, **SHORT, budget_usd=11.842))
+    begun(run)
+    allowance = spending.Allowance(money(run))
+    answer = Response("p0", "claude", "ok", "Hi", latency_ms=5.0, input_tokens=0, output_tokens=200)
+    looks = []
+    for number in range(3):
+        looks.append(allowance.over())
+        row = Response(**{**vars(answer), "prompt_id": f"p{number}"})
+        run.folder.add_part("responses/claude/000000-000007", [row])
+    assert looks == [None, None, None]
+    said = allowance.over()
+    assert said and said.startswith("9.00 USD of budget_usd 11.84 USD are spent, 3.00 USD of it")
 
 
 # the judge
