@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from include.gate import GateRule, side, threshold_of
-from include.intervals import cluster_t_interval
+from include.intervals import cluster_t_interval, level_of_each
 from include.preferences import ResolvedPair
 from include.records import GateOutcome
 
@@ -99,7 +99,7 @@ def simulate(
         seed: The same one simulates the same nights.
     """
     rng = random.Random(seed)
-    level = 1 - (1 - confidence_level) / candidates
+    level = level_of_each(confidence_level, candidates)
     everything = [score for each in past.values() for score in each.scores]
     mean = sum(everything) / len(everything)
     runs = max(len(each.scores) for each in past.values())

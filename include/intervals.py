@@ -317,5 +317,33 @@ def needed_pairs(interval: Interval, pairs: int, confidence_level: float) -> int
     return math.ceil(max((root / delta) ** 2, least))
 
 
+def level_of_each(together: float, intervals: int) -> float:
+    """Return the confidence level of each of several intervals that hold together (Bonferroni).
+
+    Args:
+        together: The level of all of them at once, for example 0.95.
+        intervals: How many there are; fewer than two need no adjustment.
+
+    References:
+        Dunn, "Multiple comparisons among means", Journal of the American Statistical Association
+        56 (1961).
+
+    Example:
+        >>> round(level_of_each(0.95, 5), 10)
+        0.99
+    """
+    return 1 - (1 - together) / max(1, intervals)
+
+
+def level_together(each: float, intervals: int) -> float:
+    """Return the level of several intervals together, of which each has its own: the way back.
+
+    Example:
+        >>> round(level_together(0.99, 5), 10)
+        0.95
+    """
+    return 1 - (1 - each) * max(1, intervals)
+
+
 def _rough(units: int) -> str:
     return "; fewer than ten, so rough" if units < FEW_UNITS else ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
+from typing import NamedTuple
 
 from include.intervals import Interval, cluster_t_interval
 from include.preferences import ResolvedPair, units_of
@@ -31,22 +32,25 @@ def by_length(rows: Sequence[ResolvedPair], confidence_level: float) -> LengthRe
     Returns:
         None without any pair that counts.
     """
+    counting = (row for row in rows if row.preference and row.pair.status == "judged")
     found = sorted(
-        (
-            row
-            for row in rows
-            if row.preference and row.pair.status == "judged" and _ratio(row) is not None
-        ),
-        key=lambda row: (_ratio(row), row.pair.prompt_id),
+        (_Compared(ratio, row) for row in counting if (ratio := _ratio(row)) is not None),
+        key=lambda each: (each.ratio, each.row.pair.prompt_id),
     )
     if not found:
         return None
     return LengthResult(
-        baseline=median(len(row.pair.baseline or "") for row in found),
-        candidate=median(len(row.pair.candidate or "") for row in found),
+        baseline=median(len(each.row.pair.baseline or "") for each in found),
+        candidate=median(len(each.row.pair.candidate or "") for each in found),
         longer_wins=_longer_wins(found, confidence_level),
         bins=[_bin(part, confidence_level) for part in _parts(found)],
     )
+
+
+class _Compared(NamedTuple):
+    ratio: float
+    """The candidate's characters by the baseline's."""
+    row: ResolvedPair
 
 
 def _ratio(row: ResolvedPair) -> float | None:
@@ -55,29 +59,31 @@ def _ratio(row: ResolvedPair) -> float | None:
     return len(row.pair.candidate) / len(row.pair.baseline)
 
 
-def _longer_wins(rows: Sequence[ResolvedPair], confidence_level: float) -> Rate:
-    won = [row for row in rows if row.preference != "tie" and _ratio(row) != 1]
-    longer = [(row.preference == "candidate") == ((_ratio(row) or 0.0) > 1) for row in won]
-    found = cluster_t_interval(
+def _longer_wins(found: Sequence[_Compared], confidence_level: float) -> Rate:
+    won = [each for each in found if each.row.preference != "tie" and each.ratio != 1]
+    longer = [(each.row.preference == "candidate") == (each.ratio > 1) for each in won]
+    rows = [each.row for each in won]
+    rate = cluster_t_interval(
         [float(so) for so in longer],
-        [row.unit for row in won],
+        [row.unit for row in rows],
         confidence_level,
-        units_of(won),
+        units_of(rows),
         "one yes and one no",
     )
     return Rate(
-        found.estimate, found.low, found.high, confidence_level, found.method, sum(longer), len(won)
+        rate.estimate, rate.low, rate.high, confidence_level, rate.method, sum(longer), len(won)
     )
 
 
-def _parts(rows: Sequence[ResolvedPair]) -> list[Sequence[ResolvedPair]]:
+def _parts(found: Sequence[_Compared]) -> list[Sequence[_Compared]]:
     """Cut sorted pairs into parts whose sizes differ by one at the most."""
-    count = max(1, min(MOST_BINS, len(rows) // LEAST_PAIRS))
-    ends = [round(len(rows) * n / count) for n in range(count + 1)]
-    return [rows[start:end] for start, end in pairwise(ends)]
+    count = max(1, min(MOST_BINS, len(found) // LEAST_PAIRS))
+    ends = [round(len(found) * n / count) for n in range(count + 1)]
+    return [found[start:end] for start, end in pairwise(ends)]
 
 
-def _bin(rows: Sequence[ResolvedPair], confidence_level: float) -> LengthBin:
+def _bin(part: Sequence[_Compared], confidence_level: float) -> LengthBin:
+    rows = [each.row for each in part]
     found: Interval = cluster_t_interval(
         [row.score for row in rows if row.score is not None],
         [row.unit for row in rows],
@@ -93,4 +99,4 @@ def _bin(rows: Sequence[ResolvedPair], confidence_level: float) -> LengthBin:
         found.standard_error,
         found.units,
     )
-    return LengthBin(_ratio(rows[0]) or 0.0, _ratio(rows[-1]) or 0.0, rate, len(rows))
+    return LengthBin(part[0].ratio, part[-1].ratio, rate, len(rows))

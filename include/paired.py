@@ -12,7 +12,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from include.intervals import FEW_UNITS, Interval, cluster_t_interval, sign_test
+from include.intervals import (
+    FEW_UNITS,
+    Interval,
+    cluster_t_interval,
+    level_of_each,
+    level_together,
+    sign_test,
+)
 from include.preferences import ResolvedPair
 from include.records import CategoryChange, Change, LeftOut
 from include.wording import level, percent, points
@@ -73,11 +80,11 @@ def _compare(
         for key in same
         if (first := before[key].score) is not None and (second := after[key].score) is not None
     ]
-    alpha = (1 - confidence_level) / max(1, candidates)
+    deciding = level_of_each(confidence_level, candidates)
     found = cluster_t_interval(
         [(second - first + 1) / 2 for first, second, _ in scores],
         [group for _, _, group in scores],
-        1 - alpha,
+        deciding,
         "prompts" if all(group.startswith("prompt ") for *_, group in scores) else "groups",
         "one improved and one worsened prompt",
     )
@@ -92,7 +99,7 @@ def _compare(
         difference=_difference(found.estimate),
         low=_difference(found.low),
         high=_difference(found.high),
-        confidence_level=1 - alpha,
+        confidence_level=deciding,
         method=found.method,
         units=found.units,
         improved=improved,
@@ -185,7 +192,7 @@ def _sentence(change: Change, candidate: str, candidates: int) -> str:
     if change.low is None or change.high is None:
         return f"{wins}, a single independent unit, which has no interval."
     span = f"{points(change.low)} to {points(change.high)}"
-    together = 1 - (1 - change.confidence_level) * candidates
+    together = level_together(change.confidence_level, candidates)
     family = f"; {level(together)} for all {candidates} candidates together"
     return (
         f"{wins}: {points(change.difference)} percentage points "

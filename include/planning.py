@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from include.gate import GateRule, threshold_of
+from include.intervals import level_of_each
 from include.records import Comparison
 from include.wording import level, percent
 
@@ -55,7 +56,7 @@ class Assumptions:
     @property
     def alpha(self) -> float:
         """How often one candidate's interval may miss: Bonferroni's share."""
-        return (1 - self.confidence_level) / self.candidates
+        return 1 - level_of_each(self.confidence_level, self.candidates)
 
 
 @dataclass(frozen=True)

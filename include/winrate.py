@@ -24,6 +24,8 @@ from include.intervals import (
     cluster_t_interval,
     conservative_interval,
     detectable_effect,
+    level_of_each,
+    level_together,
     needed_pairs,
     sign_test,
 )
@@ -87,7 +89,7 @@ class _Levels:
     @property
     def deciding(self) -> float:
         """Of each interval that decides: Bonferroni's."""
-        return self.asked if self.candidates == 1 else 1 - (1 - self.asked) / self.candidates
+        return level_of_each(self.asked, self.candidates)
 
 
 def compare(
@@ -347,7 +349,7 @@ def _by_category(rows: Sequence[ResolvedPair], levels: _Levels) -> list[Category
     for row in rows:
         groups[UNCATEGORIZED if row.pair.category is None else row.pair.category].append(row)
     intervals = len(groups) * levels.candidates
-    deciding = 1 - (1 - levels.asked) / intervals
+    deciding = level_of_each(levels.asked, intervals)
     return [
         CategoryResult(
             category,
@@ -533,7 +535,7 @@ def _sentence(
     span = f"{level(rate.confidence_level)} interval {percent(rate.low)} to {percent(rate.high)}"
     caveats = []
     if rate.adjusted_for > 1:
-        together = 1 - (1 - rate.confidence_level) * rate.adjusted_for
+        together = level_together(rate.confidence_level, rate.adjusted_for)
         caveats.append(f"{level(together)} for all {rate.adjusted_for} candidates together")
     if found.counts.pairs is None:
         caveats.append("conservative: the judge left no details per pair")

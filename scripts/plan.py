@@ -15,6 +15,7 @@ from include import costs, drift, planning, recipes, rows
 from include.config import Dataset, RunConfig
 from include.config_files import resolve_config
 from include.errors import DatasetError, JudgeError, ResultsError
+from include.intervals import level_of_each, level_together
 from include.planning import Assumptions, Groups
 from include.prompts import open_prompts
 from include.records import Comparison
@@ -149,7 +150,7 @@ def from_run(past: list[Comparison], prompts: int | None) -> Iterator[str]:
     """Yield the lines of a plan for another run like a past one."""
     for comparison in past:
         rate = comparison.win_rate
-        asked = 1 - (1 - rate.confidence_level) * rate.adjusted_for
+        asked = level_together(rate.confidence_level, rate.adjusted_for)
         assumptions = planning.learn(
             comparison, confidence_level=asked, candidates=rate.adjusted_for
         )
@@ -161,7 +162,7 @@ def from_run(past: list[Comparison], prompts: int | None) -> Iterator[str]:
 def _levels(confidence_level: float, candidates: int) -> str:
     text = f"{level(confidence_level)} intervals"
     if candidates > 1:
-        each = 1 - (1 - confidence_level) / candidates
+        each = level_of_each(confidence_level, candidates)
         text += f" for {candidates} candidates together, {level(each)} each"
     return text
 

@@ -64,7 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gate": {"records", "wording"},
     "gate_power": {"gate", "intervals", "preferences", "records"},
     "paired": {"intervals", "preferences", "records", "wording"},
-    "planning": {"gate", "records", "wording"},
+    "planning": {"gate", "intervals", "records", "wording"},
     "panels": {"records", "wording"},
     "charts": {"panels", "records"},
     "evidence": {"preferences", "records", "rubric", "storage"},

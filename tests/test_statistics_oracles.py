@@ -13,7 +13,7 @@ from scipy import stats
 
 from bench.installs import InstallError, python_of
 from include import winrate
-from include.intervals import cluster_t_interval
+from include.intervals import cluster_t_interval, level_of_each, level_together
 from include.paired import compare_runs
 from include.preferences import SCORE, ResolvedPair
 from include.reconcile import mismatches
@@ -193,3 +193,11 @@ class TestAlpacaEval:
         assert 100 * found.standard_error == pytest.approx(
             float(published["standard_error"]), abs=5e-5
         )
+
+
+@pytest.mark.parametrize("intervals", [0, 1, 2, 3, 60])
+def test_the_level_of_each_interval_is_bonferronis_and_leads_back(intervals):
+    each = level_of_each(0.95, intervals)
+    # p.adjust(p, "bonferroni") rejects where n * p < 0.05
+    assert 1 - each == pytest.approx(0.05 / max(1, intervals))
+    assert level_together(each, intervals) == pytest.approx(0.95)
