@@ -40,7 +40,7 @@ class GateApprovalOperator(HITLOperator):
 
     def execute(self, context: Any) -> Any:
         """Put the question, or end."""
-        with opened(self.run) as known:
+        with opened(self.run, without_texts=True) as known:
             question = steps.approval(known, self.summary_uri)
         if question is None:
             return False

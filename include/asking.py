@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from include import ledger, names, spending, storage
 from include.config import BedrockModel, Model, ResponsesModel, SageMakerModel
 from include.errors import ConfigError, DatasetError, GenerationError, ResponsesError
-from include.records import OVER_BUDGET, Response
+from include.records import OVER_BUDGET, Prompt, Response
 from include.runs import BatchJob, Deployment, Generated, Run, Shard
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ PASSING = (
 SAMPLING = {"temperature": "temperature", "top_p": "top_?[pP]", "stop": "(?i:stop.?sequence)"}
 """What services call the parameters that some models refuse."""
 
+PROBE = Prompt("probe", "Say yes.")
+"""What a model is asked, to see whether it answers, in a run that keeps no texts: what it then says
+about the request goes into logs."""
+
 HARDWARE = {"instance_types", "container_startup_timeout", "ami_version"}
 """What of a deployment does not shape responses."""
 
@@ -49,11 +53,12 @@ def is_batch(model: Model) -> TypeGuard[BedrockModel]:
 
 
 def ask_first(run: Run, model: Model, deployment: Deployment) -> Response:
-    """Ask a model the first prompt; the response is not kept."""
+    """Ask a model the first prompt, or one of ours; the response is not kept."""
     from include import generate
 
     connect = _connect(run, _dialect(model, deployment), 1)
-    return generate.ask_once(next(run.prompts()), model.name, connect)
+    prompt = next(run.prompts()) if run.config.store_text else PROBE
+    return generate.ask_once(prompt, model.name, connect)
 
 
 def try_model(run: Run, model: SageMakerModel | BedrockModel, deployment: Deployment) -> None:
@@ -100,7 +105,9 @@ def look_through(run: Run, model: ResponsesModel) -> None:
     from include.existing_responses import open_responses
     from include.generate import tally
 
-    with open_responses(model, run.config.dataset, run.folder.s3) as there:
+    with open_responses(
+        model, run.config.dataset, run.folder.s3, quote=run.config.store_text
+    ) as there:
         counted = tally(there.answer(run.prompts()))
         for notice in there.notices():
             log.warning("%s: %s", notice.code, notice.message)
@@ -116,7 +123,9 @@ def take_existing(run: Run, model: ResponsesModel, shard: Shard) -> Generated:
 
     settings = ledger.write_settings(run.folder, model.name, _settings(run, model, None))
     counted = Tally()
-    with open_responses(model, run.config.dataset, run.folder.s3) as there:
+    with open_responses(
+        model, run.config.dataset, run.folder.s3, quote=run.config.store_text
+    ) as there:
         for book in _books(run, model, settings, shard["start"], shard["stop"]):
             for response in there.answer(book.prompts):
                 book.add(response)
@@ -158,7 +167,14 @@ def _ask(
 
     settings = ledger.write_settings(run.folder, model.name, _settings(run, model, deployment))
     prompts = list(run.prompts(shard["start"], shard["stop"]))
-    book = ledger.Ledger(run.folder, model.name, shard["start"], prompts, settings)
+    book = ledger.Ledger(
+        run.folder,
+        model.name,
+        shard["start"],
+        prompts,
+        settings,
+        messages=run.config.store_text,
+    )
     _reuse(run, model, book, _earlier_runs(run, model))
     money = _money(run)
     answers = generate.generate(
@@ -189,7 +205,15 @@ def _books(
     """Open the ledgers of a model's blocks one after the other; its parts are listed once."""
     parts = ledger.Parts(run.folder, model.name)
     for first, prompts in run.blocks(start, stop):
-        yield ledger.Ledger(run.folder, model.name, first, prompts, settings, parts=parts)
+        yield ledger.Ledger(
+            run.folder,
+            model.name,
+            first,
+            prompts,
+            settings,
+            parts=parts,
+            messages=run.config.store_text,
+        )
 
 
 def _oldest(run: Run) -> datetime:
@@ -436,6 +460,8 @@ def _settings(run: Run, model: Model, deployment: Deployment | None) -> dict[str
         ConfigError: An endpoint of somebody else's is not there, or may not be looked at.
     """
     settings = _of_config(model)
+    if not run.config.store_text:
+        settings["store_text"] = False  # so no other run takes a response of this one
     if isinstance(model, ResponsesModel):
         # Read anew each time: the file may have been corrected.
         return {**settings, "read_at": datetime.now(UTC).isoformat()}

@@ -82,6 +82,11 @@ class Environment(Strict):
         [], description="Reserved: nobody is notified yet."
     )
     poll_seconds: Positive = Field(30, description="Seconds between two looks at AWS.")
+    keep_runs_days: Positive | None = Field(
+        None,
+        description="Run folders are deleted so many days after their last write, all but the last "
+        "accepted one of each evaluation; the history stays. null: never.",
+    )
 
     @field_validator("output_s3_uri")
     @classmethod
@@ -503,9 +508,23 @@ class Evaluation(Strict):
     budget_usd: Budget | None = Field(
         None, description="What one run may cost; the environment's counts if it is smaller."
     )
+    store_text: bool = Field(
+        True,
+        description="false: when a run has ended, no prompt, response or other text of it is kept, "
+        "only digests and verdicts.",
+    )
     confidence_level: Annotated[float, Field(gt=0.5, lt=1)] = Field(
         0.95, description="Of the interval that decides."
     )
+
+    @model_validator(mode="after")
+    def _what_is_not_kept_is_not_reused(self) -> Evaluation:
+        if not self.store_text and self.generation.reuse != "none":
+            raise ValueError(
+                "generation.reuse takes the texts of earlier runs, and with store_text: false "
+                "there are none; write reuse: none"
+            )
+        return self
 
 
 class RunConfig(Strict):
@@ -523,6 +542,7 @@ class RunConfig(Strict):
     prices: Prices | None = None
     """Those that the run needs; None: there is no price file."""
     budget_usd: float | None = None
+    store_text: bool = True
     confidence_level: float
 
     @property

@@ -165,6 +165,7 @@ def resolve_config(
         "alerts": evaluation.alerts,
         "prices": prices and prices.only(*_priced(models, evaluation.judge)),
         "budget_usd": min(budgets, default=None),
+        "store_text": evaluation.store_text,
         "confidence_level": evaluation.confidence_level,
     }
     checked: RunConfig = _check(RunConfig, resolved, source)

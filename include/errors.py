@@ -11,7 +11,8 @@ Each message says where (file, row, key or resource), what was expected and what
     ├── BudgetError        what the run may cost does not suffice for this
     ├── ResponsesError     responses that a comparison needs are not there; a retry finds no others
     ├── JudgeJobError      the judge's training job failed or was stopped
-    └── ResultsError       what the judge wrote cannot be read
+    ├── ResultsError       what the judge wrote cannot be read
+    └── ErasureError       what should be gone is still on S3
 """
 
 
@@ -53,3 +54,7 @@ class ResultsError(JudgeError):
 
 class BudgetError(JudgeError):
     """What the run may cost does not suffice for this."""
+
+
+class ErasureError(JudgeError):
+    """What should be gone is still on S3."""

@@ -8,22 +8,36 @@ from typing import Any
 
 from pyarrow import BufferReader, parquet
 
-from include import rubric
+from include import rubric, storage
 from include.preferences import ResolvedPair, resolve_pairs
-from include.records import Judgment, Pair, RubricScore
+from include.records import Judgment, Pair, PairDigests, RubricScore
 from include.storage import RunFolder
 
 JUDGMENT = ("prompt_id", "order", "verdict", "error")
 """A judgment's columns, in the order of its fields."""
 
 
+def stored_pairs(folder: RunFolder, candidate: str) -> str | None:
+    """Return which object holds a candidate's pairs, or their digests; None if neither is there."""
+    home = f"pairs/{candidate}"
+    there = folder.names(f"{home}/")
+    names = (f"{home}/pairs.jsonl", f"{home}/{storage.DIGESTS}")
+    return next((name for name in names if name in there), None)
+
+
 def resolved_pairs(folder: RunFolder, candidate: str) -> Iterator[ResolvedPair]:
-    """Yield every pair of a candidate with its judgments."""
+    """Yield every pair of a candidate with its judgments; without texts if the run keeps none."""
     said = _said(folder, candidate)
-    for row in _lines(folder, f"pairs/{candidate}/pairs.jsonl"):
-        pair = Pair(**json.loads(row))
+    for line in folder.lines(stored_pairs(folder, candidate) or f"pairs/{candidate}/pairs.jsonl"):
+        pair = _pair(line)
         judgments = [Judgment(pair.prompt_id, *each) for each in said.get(pair.prompt_id, ())]
         yield from resolve_pairs([pair], judgments)
+
+
+def _pair(line: bytes) -> Pair:
+    row = json.loads(line)
+    digests = row.pop("digests", None)
+    return Pair(**row, digests=PairDigests(**digests) if digests else None)
 
 
 def rubric_scores(folder: RunFolder, candidate: str, ids: Container[str]) -> dict[str, RubricScore]:
@@ -31,7 +45,7 @@ def rubric_scores(folder: RunFolder, candidate: str, ids: Container[str]) -> dic
     name = f"judgments/{candidate}.rubric.jsonl"
     if name not in folder.names(name):
         return {}
-    scores = (rubric.from_lines(row)[0] for row in _lines(folder, name))
+    scores = (rubric.from_lines(row)[0] for row in folder.lines(name))
     return {score.prompt_id: score for score in scores if score.prompt_id in ids}
 
 
@@ -45,9 +59,3 @@ def _said(folder: RunFolder, candidate: str) -> dict[str, tuple[tuple[Any, ...],
             each = known.setdefault(tuple(rest), tuple(rest))
             said[prompt_id] = (*said.get(prompt_id, ()), each)
     return said
-
-
-def _lines(folder: RunFolder, name: str) -> Iterator[bytes]:
-    """Yield the lines of one object, from disk if it is large."""
-    with folder.open(name) as file:
-        yield from file

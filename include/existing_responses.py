@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from include import rows
 from include.config import Dataset, ResponsesModel
 from include.errors import DatasetError
-from include.records import Notice, Prompt, Response
+from include.records import Notice, Prompt, Response, sha256
 from include.rows import Problems, Row, Rows
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ CREATE TABLE prompts (id BLOB PRIMARY KEY, label TEXT, missing INTEGER);
 
 @contextmanager
 def open_responses(
-    model: ResponsesModel, dataset: Dataset, s3: BaseClient | None = None
+    model: ResponsesModel, dataset: Dataset, s3: BaseClient | None = None, *, quote: bool = True
 ) -> Iterator[ExistingResponses]:
     """Read a model's responses.
 
@@ -52,6 +52,7 @@ def open_responses(
         model: Where they are and which columns mean what.
         dataset: Names the column of ids where the model does not.
         s3: For `s3://` sources.
+        quote: Whether prompts may be named by their beginning where they have no ids.
 
     Yields:
         The responses, which can be joined with prompts until the context ends.
@@ -65,7 +66,7 @@ def open_responses(
         database.execute("PRAGMA journal_mode = OFF")
         database.executescript(TABLES)
         with rows.open_rows(model.source, s3, key=key) as source:
-            join = _join(model, dataset, source)
+            join = _join(model, dataset, source, quote)
             _store(database, source, join)
         yield ExistingResponses(database, model, join)
 
@@ -203,6 +204,7 @@ class _Join:
     id_field: str | None
     prompt_field: str | None
     response_field: str
+    quote: bool
 
     def __str__(self) -> str:
         """Say it in a message."""
@@ -230,14 +232,20 @@ class _Join:
             _check_text(self.response_field, text)
         prompt = _prompt(row, self.prompt_field) if self.prompt_field else None
         if self.id_field is None:
-            label = repr(prompt if prompt is None or len(prompt) < 60 else f"{prompt[:60]}...")
+            label = self._label(prompt or "")
             return _digest(prompt), b"", label, _encoded(text)
         name = rows.text(row, self.id_field)
         compared = b"" if prompt is None else _digest(prompt)
         return _digest(name), compared, repr(name), _encoded(text)
 
+    def _label(self, prompt: str) -> str:
+        """Name a prompt that has no id."""
+        if not self.quote:
+            return f"the prompt with sha256 {sha256(prompt)[:12]}"
+        return repr(prompt if len(prompt) < 60 else f"{prompt[:60]}...")
 
-def _join(model: ResponsesModel, dataset: Dataset, source: Rows) -> _Join:
+
+def _join(model: ResponsesModel, dataset: Dataset, source: Rows, quote: bool) -> _Join:
     id_field = model.id_field or dataset.id_field
     if not model.id_field and model.prompt_field and id_field and not source.has(id_field):
         id_field = None
@@ -245,7 +253,7 @@ def _join(model: ResponsesModel, dataset: Dataset, source: Rows) -> _Join:
     source.check_columns(
         (f"model {model.name}: {name}_field", column) for name, column in columns.items() if column
     )
-    return _Join(model.name, id_field, model.prompt_field, model.response_field)
+    return _Join(model.name, id_field, model.prompt_field, model.response_field, quote)
 
 
 def _store(database: sqlite3.Connection, source: Rows, join: _Join) -> None:

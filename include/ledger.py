@@ -143,6 +143,7 @@ class Ledger:
         settings: Digest of how the model is asked.
         clock: Seconds; any origin.
         parts: The model's, where several shards are opened one after the other.
+        messages: Whether to store what was said of failures, which may quote prompts.
     """
 
     def __init__(
@@ -154,10 +155,11 @@ class Ledger:
         settings: str,
         clock: Callable[[], float] = time.monotonic,
         parts: Parts | None = None,
+        messages: bool = True,
     ) -> None:
         self.folder, self.model, self.prompts, self.settings = folder, model, prompts, settings
         self.start, self.stop = start, start + len(prompts)
-        self._clock = clock
+        self._clock, self._messages = clock, messages
         self._keys = {prompt.prompt_id: key(settings, prompt) for prompt in prompts}
         self._known = current(parts or Parts(folder, model), settings, prompts, start)
         self._waiting: list[Response] = []
@@ -190,6 +192,7 @@ class Ledger:
             model=self.model,
             key=self._keys[response.prompt_id],
             created_at=response.created_at or now,
+            error_message=response.error_message if self._messages else None,
         )
         with self._lock:
             if not self._waiting:

@@ -7,7 +7,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Literal
 
@@ -143,6 +143,16 @@ def summarize(
     )
 
 
+def without_texts(model: ModelSummary) -> ModelSummary:
+    """Leave out what a model has said, and what was said about a request."""
+    said = model.repetition
+    return replace(
+        model,
+        errors=[replace(each, message=None) for each in model.errors],
+        repetition=replace(said, text=None) if said else None,
+    )
+
+
 def addresses_the_judge(text: str) -> bool:
     """Whether a response speaks to whoever judges it.
 
@@ -169,7 +179,7 @@ def _constant(model: ModelSummary) -> Iterable[Notice]:
         yield Notice(
             "constant_answers",
             f"{model.name} gives the same response to {said.count:,} of {said.prompts:,} prompts, "
-            f'e.g. {said.prompt_id}: "{said.text}"',
+            f"e.g. {said.prompt_id}" + (f': "{said.text}"' if said.text else ""),
         )
 
 

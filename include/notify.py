@@ -33,7 +33,7 @@ def after_gate(evaluation: Mapping[str, Any] | None) -> Callable[[Any], None]:
         name, asked = (evaluation or {}).get("evaluation", "nova_llm_judge"), []
         aws_conn_id, region, summary = None, None, None
         if record:
-            run = open_run(record, aws(record["aws_conn_id"]))
+            run = open_run(record, aws(record["aws_conn_id"]), without_texts=True)
             name, asked = run.config.evaluation, run.config.alerts
             aws_conn_id, region = record["aws_conn_id"], run.config.environment.region
             if run.folder.names(storage.SUMMARY):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -204,7 +205,10 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
         return self._failed(reason)
 
     def _failed(self, reason: str) -> Any:
-        said = cloudwatch.tail(aws(self.aws_conn_id)("logs"), f"{cloudwatch.ENDPOINTS}{self._name}")
+        run, said = open_run(self.run, aws(self.run["aws_conn_id"]), without_texts=True), []
+        if run.config.store_text:
+            group = f"{cloudwatch.ENDPOINTS}{self._name}"
+            said = cloudwatch.tail(aws(self.aws_conn_id)("logs"), group)
         self.log.error("%s has no endpoint: %s", self.config["model"], _with_log(reason, said))
         return {**self.config, "error": reason[:REASON]}
 
@@ -601,10 +605,10 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
         from botocore.exceptions import ClientError
 
         name = request["TrainingJobName"]
-        run = open_run(self.run, aws(self.run["aws_conn_id"]))
+        run = self._opened()
         with readable_errors():
             request = steps.within_budget(run, self.config, request)
-        steps.forget_comparison(run, self.config["candidate"])
+            steps.forget_comparison(run, self.config["candidate"])
         self.log.info("Starting judge job %s for %d pairs", name, self.config["pairs"])
         try:
             self.hook.conn.create_training_job(**request)
@@ -637,9 +641,11 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
     def _is_wanted(self, name: str, status: str) -> bool:
         """Whether a job is running, or complete and not yet handed on by this task."""
         if status == "Completed":
-            run = open_run(self.run, aws(self.run["aws_conn_id"]))
-            return not steps.is_summarized(run, self.config, name)
+            return not steps.is_summarized(self._opened(without_texts=True), self.config, name)
         return status in ("InProgress", "Stopping")
+
+    def _opened(self, without_texts: bool = False) -> Run:
+        return open_run(self.run, aws(self.run["aws_conn_id"]), without_texts=without_texts)
 
     def _describe(self, name: str) -> Any:
         from botocore.exceptions import ClientError
@@ -655,9 +661,13 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
         name, status = description["TrainingJobName"], description["TrainingJobStatus"]
         reason = description.get("FailureReason") or description["SecondaryStatus"]
         if self._ended_by_budget(description):
-            steps.cap_judge(open_run(self.run, aws(self.run["aws_conn_id"])), self.config)
+            steps.cap_judge(self._opened(without_texts=True), self.config)
             reason += ": the budget allowed it no more time"
-        said = cloudwatch.tail(aws(self.aws_conn_id)("logs"), cloudwatch.TRAINING_JOBS, name)
+        said: list[str] = []
+        if self._opened(without_texts=True).config.store_text:
+            said = cloudwatch.tail(aws(self.aws_conn_id)("logs"), cloudwatch.TRAINING_JOBS, name)
+        else:
+            reason = f"{description['SecondaryStatus']}: {_kind(reason)}"
         message = _with_log(f"judge job {name} is {status}: {reason}", said)
         return AirflowFailException(message) if _is_final(description) else JudgeJobError(message)
 
@@ -752,6 +762,13 @@ def _persist(context: Any, operator: Any, link: type[BaseAwsLink], **values: str
         aws_partition=meta.partition,
         **values,
     )
+
+
+def _kind(reason: str) -> str:
+    """Return what kind of failure SageMaker names: the rest may quote what the container read."""
+    kind = re.match(r"\w*Error\b", reason)
+    named = kind[0] if kind else "a reason that is not repeated here"
+    return f"{named}; the run keeps no texts, so the rest is in SageMaker's console only"
 
 
 def _with_log(message: str, lines: Sequence[str]) -> str:

@@ -6,7 +6,6 @@ what is easy or hard about it is in both: their difference is known better than 
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -26,7 +25,7 @@ from include.wording import level, percent, points
 
 
 class _Scored(NamedTuple):
-    prompt: bytes
+    prompt: str
     """Digest of the text that the judge saw."""
     group: str
     score: float | None
@@ -154,7 +153,7 @@ def compare_by_category(
 def _scored(pairs: Iterable[ResolvedPair]) -> Mapping[str, _Scored]:
     return {
         row.pair.prompt_id: _Scored(
-            hashlib.sha256(row.pair.prompt.encode("utf-8", "surrogatepass")).digest(),
+            row.pair.prompt_sha256,
             row.unit,
             row.score,
         )

@@ -20,6 +20,8 @@ SAID = {SERVICE: "SageMaker", BATCH_SERVICE: "Bedrock"}
 """Services that assume a run's roles."""
 
 READ, WRITE, LIST = "s3:GetObject", "s3:PutObject", "s3:ListBucket"
+ERASE = ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload")
+ERASE_LISTS = ("s3:ListBucketVersions", "s3:ListBucketMultipartUploads")
 IMAGE = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
 LOGS = ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents")
 NETWORK = (
@@ -221,6 +223,7 @@ def caller_needs(config: RunConfig, image: str | None = None) -> list[Need]:
     needs += _batch_jobs(config)
     if arn := _repository(image):
         needs.append(Need("digest of the judge's image", ["ecr:BatchGetImage"], arn, "warning"))
+    needs += _erasing(config)
     lists = [f"sagemaker:List{what}" for what in LISTED]
     needs.append(Need("cleaning up", lists, "*", "warning"))
     logs = ["logs:DescribeLogStreams", "logs:GetLogEvents"]
@@ -378,12 +381,27 @@ def _role_arn(iam: Any, name: str, account: str) -> str:
 
 
 def _storage(uri: str) -> list[Need]:
-    bucket, prefix = split_uri(uri)
-    objects = f"arn:aws:s3:::{bucket}/{prefix}/*" if prefix else f"arn:aws:s3:::{bucket}/*"
+    bucket, objects = _arns(uri)
+    return [Need("storage", [READ, WRITE], objects), Need("storage list", [LIST], bucket)]
+
+
+def _erasing(config: RunConfig) -> list[Need]:
+    """Return what it takes to delete for good: a run's texts, and run folders that are old."""
+    if config.store_text and config.environment.keep_runs_days is None:
+        return []
+    level: Level = "warning" if config.store_text else "refused"
+    bucket, objects = _arns(config.environment.output_s3_uri)
     return [
-        Need("storage", [READ, WRITE], objects),
-        Need("storage list", [LIST], f"arn:aws:s3:::{bucket}"),
+        Need("deleting for good", ERASE, objects, level),
+        Need("deleting for good, lists", ERASE_LISTS, bucket, level),
     ]
+
+
+def _arns(uri: str) -> tuple[str, str]:
+    """Return the ARNs of a bucket and of the objects below a URI."""
+    bucket, prefix = split_uri(uri)
+    arn = f"arn:aws:s3:::{bucket}"
+    return arn, f"{arn}/{prefix}/*" if prefix else f"{arn}/*"
 
 
 def _output_key(environment: Environment) -> list[Need]:

@@ -94,6 +94,8 @@ def publish(
     index = _json(folder, PROMPTS) or {}
     results = _results(config, folder)
     models = _models(config, folder, index)
+    if not config.store_text:
+        models = [model_summary.without_texts(model) for model in models]
     comparisons = [COMPARISON.validate_python(result["comparison"]) for result in results]
     accepted = history.last_accepted(folder, started_at)
     earlier = SUMMARY.validate_json(accepted.read(storage.SUMMARY)) if accepted else None
@@ -157,12 +159,14 @@ def publish(
         comparisons=comparisons,
         models=models,
         judge_change=judge_change,
+        store_text=config.store_text,
     )
     if accepted and earlier:
         summary = dataclasses.replace(summary, accepted=_accepted(accepted, earlier, summary))
     for name, file in drawn.files.items():
         folder.write(name, file, CONTENT_TYPES[name.rpartition(".")[2]])
-    page = report.render(summary, drawings=drawn.drawings, examples=_examples(comparisons, folder))
+    shown = _examples(config, comparisons, folder)
+    page = report.render(summary, drawings=drawn.drawings, examples=shown)
     folder.write(storage.REPORT, page, "text/html; charset=utf-8")
     trend.write(output, summary, folder)
     body = json.dumps(dataclasses.asdict(summary), indent=2, allow_nan=False)
@@ -382,12 +386,11 @@ def _with_change(
     """Add what has changed since the accepted run, if both know the preference of each pair."""
     name = comparison.candidate
     known = [each for each in earlier.comparisons if each.candidate == name]
-    stored = f"pairs/{name}/pairs.jsonl"
     if (
         comparison.evidence == "aggregate"
         or not known
         or known[0].evidence == "aggregate"
-        or stored not in accepted.names(stored)
+        or evidence.stored_pairs(accepted, name) is None
     ):
         return comparison
     question: dict[str, Any] = {
@@ -411,8 +414,13 @@ def _accepted(accepted: RunFolder, earlier: Summary, summary: Summary) -> Earlie
     return EarlierRun(earlier.run_id, earlier.started_at, accepted.uri, found)
 
 
-def _examples(comparisons: Sequence[Comparison], folder: RunFolder) -> list[report.ReportPairs]:
-    """Pick the pairs that the report shows; of all others, no text stays in memory."""
+def _examples(
+    config: RunConfig, comparisons: Sequence[Comparison], folder: RunFolder
+) -> list[report.ReportPairs]:
+    """Pick the pairs that the report shows; of all others, no text stays in memory.
+
+    Where the run keeps no texts, pairs are named and none of their texts is shown.
+    """
     shown: defaultdict[examples.Kind, list[report.ReportPair]] = defaultdict(list)
     totals: Counter[examples.Kind] = Counter()
     for comparison in comparisons:
@@ -423,7 +431,12 @@ def _examples(comparisons: Sequence[Comparison], folder: RunFolder) -> list[repo
         for sample in samples:
             totals[sample.kind] += sample.total
             shown[sample.kind] += [
-                report.report_pair(resolved, name, scores.get(resolved.pair.prompt_id))
+                report.report_pair(
+                    resolved,
+                    name,
+                    scores.get(resolved.pair.prompt_id),
+                    with_texts=config.store_text,
+                )
                 for resolved in sample.pairs
             ]
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -111,6 +112,15 @@ PairStatus = Literal[
 
 
 @dataclass(frozen=True)
+class PairDigests:
+    """SHA-256 of a pair's texts: what is left of them in a run that keeps no texts."""
+
+    prompt: str
+    baseline: str | None
+    candidate: str | None
+
+
+@dataclass(frozen=True)
 class Pair:
     """One prompt with the responses of baseline and candidate."""
 
@@ -122,6 +132,18 @@ class Pair:
     status: PairStatus
     category: str | None = None
     group: str | None = None
+    digests: PairDigests | None = None
+    """Instead of the three texts, where they are gone; those are then empty and None."""
+
+    @property
+    def prompt_sha256(self) -> str:
+        """Digest of the prompt, which outlives its text."""
+        return self.digests.prompt if self.digests else sha256(self.prompt)
+
+
+def sha256(text: str) -> str:
+    """Return the SHA-256 of a text as hex digits; a lone surrogate in it does no harm."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -688,7 +710,7 @@ class ErrorExample:
     count: int
     prompt_id: str
     message: str | None
-    """At most 300 characters."""
+    """At most 300 characters; None in a run that keeps no texts."""
 
 
 @dataclass(frozen=True)
@@ -700,8 +722,8 @@ class Repetition:
     """Different prompts with a usable response."""
     prompt_id: str
     """One of those that got it."""
-    text: str
-    """Its beginning."""
+    text: str | None
+    """Its beginning; None in a run that keeps no texts."""
 
 
 @dataclass(frozen=True)
@@ -773,3 +795,5 @@ class Summary:
     """The last accepted run before this one, which the comparisons' changes refer to."""
     judge_change: JudgeChange | None = None
     """How the judge judges the anchor pairs since then; None where no two rounds tell."""
+    store_text: bool = True
+    """False: the run folder keeps digests instead of texts, and the report shows no text."""

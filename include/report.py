@@ -64,7 +64,8 @@ class ReportPair:
 
     prompt_id: str
     category: str | None
-    prompt: str
+    prompt: str | None
+    """None, as both responses are, in a run that keeps no texts."""
     baseline: str | None
     candidate: str | None
     preference: Preference | None
@@ -74,6 +75,11 @@ class ReportPair:
     """Whose pair it is, where a run has several candidates."""
     rubric: RubricScore | None = None
     """What a rubric judge scored and why."""
+
+    @property
+    def head(self) -> str:
+        """What it is called in a list."""
+        return self.prompt_id if self.prompt is None else self.prompt
 
 
 @dataclass(frozen=True)
@@ -157,15 +163,24 @@ def report_pair(
     resolved: ResolvedPair,
     candidate_name: str | None = None,
     rubric: RubricScore | None = None,
+    *,
+    with_texts: bool = True,
 ) -> ReportPair:
-    """A resolved pair as the report shows it, with its scores if a rubric judge gave any."""
+    """A resolved pair as the report shows it, with its scores if a rubric judge gave any.
+
+    Args:
+        resolved: The pair.
+        candidate_name: Whose it is.
+        rubric: Its scores.
+        with_texts: Whether its texts are shown.
+    """
     pair: Pair = resolved.pair
     return ReportPair(
         prompt_id=pair.prompt_id,
         category=pair.category,
-        prompt=pair.prompt,
-        baseline=pair.baseline,
-        candidate=pair.candidate,
+        prompt=pair.prompt if with_texts else None,
+        baseline=pair.baseline if with_texts else None,
+        candidate=pair.candidate if with_texts else None,
         preference=resolved.preference,
         verdict_forward=resolved.verdict("forward"),
         verdict_backward=resolved.verdict("backward"),

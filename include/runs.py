@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from include import ownership, recipes, storage
 from include.config import Model, RunConfig
+from include.errors import ResponsesError
 from include.records import Prompt
 from include.storage import RunFolder
 
@@ -182,8 +183,22 @@ def block_name(start: int) -> str:
     return f"prompts/{start:06d}.jsonl"
 
 
-def open_run(record: RunRecord, client: Client) -> Run:
-    """Open a run that `resolve` has set up."""
+def open_run(record: RunRecord, client: Client, *, without_texts: bool = False) -> Run:
+    """Open a run that `resolve` has set up.
+
+    Args:
+        record: Of the run.
+        client: Makes boto3 clients.
+        without_texts: Whether what is to be done can be done when its texts are gone.
+
+    Raises:
+        ResponsesError: They are gone, and it cannot.
+    """
     folder = RunFolder(client("s3", max_pool_connections=32), record["uri"])
     config = RunConfig.model_validate(json.loads(folder.read(storage.CONFIG))["config"])
+    if not (config.store_text or without_texts) and folder.names(storage.NO_TEXTS):
+        raise ResponsesError(
+            "this run has ended and keeps no texts (store_text: false), so a single task of it "
+            "has nothing to work on; clear the whole run, or start another"
+        )
     return Run(record, config, folder, client)

@@ -18,7 +18,18 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 from uuid import uuid4
 
-from include import account, asking, costs, judge, ledger, names, recipes, spending, storage
+from include import (
+    account,
+    asking,
+    costs,
+    judge,
+    ledger,
+    names,
+    recipes,
+    spending,
+    storage,
+    texts,
+)
 from include.config import BedrockModel, Model, ResponsesModel, RunConfig, SageMakerModel
 from include.config_files import resolve_config
 from include.errors import (
@@ -75,6 +86,9 @@ def resolve(
     stored = {"config": config.model_dump(mode="json", by_alias=True), "digest": config.digest()}
     folder.write(storage.CONFIG, json.dumps(stored, indent=2))
     folder.write(RECIPE, recipes.to_yaml(recipe), "application/yaml")
+    if not config.store_text:
+        output = RunFolder(folder.s3, environment.output_s3_uri)
+        texts.promise(output, folder, dag_id=dag_id, run_id=run_id)
     log.info("Run folder: %s", uri)
     return {
         "uri": uri,
@@ -516,6 +530,8 @@ def summarize(run: Run, job: JudgeJob) -> str:
             output = judge_output.read(archive, pairs)
     if candidate == ANCHORS:
         return _summarize_anchors(run, job, pairs, output)
+    if output and not run.config.store_text:
+        output = dataclasses.replace(output, rubric=texts.scores_only(output.rubric))
     comparison = winrate.compare(
         baseline=run.config.baseline.name,
         candidate=candidate,
@@ -597,8 +613,10 @@ def is_summarized(run: Run, job: JudgeJob, job_name: str) -> bool:
 
     So a judge task that runs again on the same input was cleared on purpose, and wants another job.
     Where the input was written anew, because an earlier task was cleared, the job still serves.
+    One whose output is gone (the run keeps no texts, or it has expired) serves nobody any more.
     """
-    return bool(run.folder.names(_used(job, job_name)))
+    used, candidate = run.folder.names(_used(job, job_name)), job["candidate"]
+    return bool(used) or not _archives(run.folder, candidate, job_name)
 
 
 def _used(job: JudgeJob, job_name: str) -> str:
@@ -617,12 +635,17 @@ def _comparison(candidate: str) -> str:
 
 def _archive(folder: RunFolder, candidate: str, job_name: str) -> Any:
     """Open the archive that a judge job left, streamed to a temporary file."""
-    prefix = f"judge/{candidate}/{job_name}/"
-    found = [name for name in folder.names(prefix) if name.endswith(".tar.gz")]
+    found = _archives(folder, candidate, job_name)
     if not found:
-        raise ResultsError(f"judge job {job_name} left no archive below {folder.at(prefix)}")
+        home = folder.at(f"judge/{candidate}/{job_name}/")
+        raise ResultsError(f"judge job {job_name} left no archive below {home}")
     preferred = [name for name in found if name.endswith("/output.tar.gz")]
     return folder.open(preferred[0] if preferred else found[0])
+
+
+def _archives(folder: RunFolder, candidate: str, job_name: str) -> list[str]:
+    there = folder.names(f"judge/{candidate}/{job_name}/")
+    return [name for name in there if name.endswith(".tar.gz")]
 
 
 def _pairs(candidate: str) -> str:
@@ -678,10 +701,12 @@ def approval(run: Run, summary_uri: str | None) -> Approval | None:
 
 
 def gate(run: Run, summary_uri: str | None, approved: bool | None = None) -> Outcome:
-    """Act on the verdict: fail the run if it is not complete or the gate says so.
+    """End the run: act on the verdict, fail if it is not complete or the gate says so.
 
     A run that passes, that a person approved or that no gate was asked about is what later runs
     are compared with.
+
+    The texts of a run that keeps none are removed first, whatever the verdict is.
 
     Args:
         run: The run.
@@ -692,9 +717,15 @@ def gate(run: Run, summary_uri: str | None, approved: bool | None = None) -> Out
         What an asset event tells of the run.
 
     Raises:
+        ErasureError: Texts that are not to be kept are still there.
         ResultsError: There is no verdict, or one that fails the run.
     """
     from include import history
+
+    if not run.config.store_text:
+        removed = texts.remove(run.folder)
+        log.info("Texts removed: %d objects, %d bytes", removed.objects, removed.bytes)
+    run.folder.write(storage.ENDED, json.dumps({"run_id": run.record["run_id"]}))
 
     if summary_uri is None:
         raise ResultsError("the run was ended before its report, so there is no verdict")

@@ -26,6 +26,12 @@ REPORT = "report.html"
 
 ANCHORS = "_anchors"
 """Stands for the judge's anchor pairs where else a candidate's name does; no model's name can."""
+DIGESTS = "digests.jsonl"
+"""Beside prompts, responses and pairs: what is left of them in a run that keeps no texts."""
+NO_TEXTS = "no-texts.json"
+"""Written when the texts of a run go: its other tasks have nothing left to work on."""
+ENDED = "ended.json"
+"""Written by the gate, which is the last to work on a run."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,11 @@ class RunFolder:
         self.s3.download_fileobj(bucket, key, file, Config=_one_piece_at_a_time())
         file.seek(0)
         return file
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """Yield the lines of one object, from disk if it is large."""
+        with self.open(name) as file:
+            yield from file
 
     def names(self, prefix: str) -> list[str]:
         """Return the names below `prefix`, sorted."""

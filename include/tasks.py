@@ -12,10 +12,12 @@ from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.sdk import Asset, Connection, Param, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
-from include import account, ownership, steps
+from include import account, ownership, steps, texts
+from include.config import Environment
 from include.config_files import load_environment
 from include.errors import AccountError, GenerationError, JudgeError
 from include.runs import Client, Run, RunRecord, open_run
+from include.storage import RunFolder
 
 
 @contextmanager
@@ -49,12 +51,12 @@ def aws(aws_conn_id: str, region: str | None = None) -> Client:
 
 
 @contextmanager
-def opened(run: RunRecord | None) -> Iterator[Run]:
+def opened(run: RunRecord | None, *, without_texts: bool = False) -> Iterator[Run]:
     """Open a run for a task's work; what a person has to correct fails the task at once."""
     if run is None:
         raise AirflowFailException("resolve has not succeeded, so there is no run to work on")
     with readable_errors():
-        yield open_run(run, aws(run["aws_conn_id"]))
+        yield open_run(run, aws(run["aws_conn_id"]), without_texts=without_texts)
 
 
 def step(work: Callable[..., Any], **options: Any) -> Any:
@@ -83,7 +85,7 @@ def gate(outlet: Asset | None, **options: Any) -> Any:
     def gate(
         run: RunRecord | None, summary_uri: str | None, approved: bool | None, **context: Any
     ) -> str:
-        with opened(run) as known:
+        with opened(run, without_texts=True) as known:
             outcome = steps.gate(known, summary_uri, approved)
         if outlet:
             context["outlet_events"][outlet].extra = dict(outcome)
@@ -111,31 +113,52 @@ def resolve(evaluation: dict[str, Any] | None = None, **context: Any) -> dict[st
 
 @task
 def clean(environment: str, **context: Any) -> list[str]:
-    """Delete or stop what outlived its run in one environment; say what was done."""
+    """Delete or stop what outlived its run in one environment; say what was done.
+
+    Then the texts of ended runs that keep none.
+    """
     ti, params = context["ti"], context["params"]
+    dry_run, max_age = params["dry_run"], timedelta(hours=params["max_age_hours"])
+    state = functools.cache(lambda dag_id, run_id: _run_state(ti, dag_id, run_id))
     with readable_errors():
         where = load_environment(environment)
-        client = aws(where.aws_conn_id)
-        try:
-            account.check(client("sts", **account.QUICK), where)
-        except AccountError as error:
-            if _is_defined(where.aws_conn_id):
-                raise
-            return [f"skipped: {error}"]  # this Airflow has nothing to do with it
+        client = _reached(where)
+        if client is None:
+            return []
         removals = ownership.clean(
             client("sagemaker"),
             client("bedrock"),
-            run_state=functools.cache(lambda dag_id, run_id: _run_state(ti, dag_id, run_id)),
+            run_state=state,
             output_uri=where.output_s3_uri,
-            max_age=timedelta(hours=params["max_age_hours"]),
-            dry_run=params["dry_run"],
+            max_age=max_age,
+            dry_run=dry_run,
         )
-    lines = [str(removal) for removal in removals]
-    print("\n".join(lines) or "Nothing has outlived its run")  # noqa: T201 - the task's log
+        lines = [str(removal) for removal in removals]
+        print("\n".join(lines) or "Nothing has outlived its run")  # noqa: T201 - the task's log
+        output = RunFolder(client("s3"), where.output_s3_uri)
+        swept = texts.sweep(output, state, max_age=max_age, dry_run=dry_run)
+    print("\n".join(swept) or "No text is to go")  # noqa: T201
     problem = ownership.complaint(removals)
     if problem:
         raise AirflowFailException(problem)
-    return lines
+    return [*lines, *swept]
+
+
+def _reached(where: Environment) -> Client | None:
+    """Return the way to an environment's AWS; None where this Airflow has nothing to do with it.
+
+    Raises:
+        AccountError: There is a connection, and it leads elsewhere or nowhere.
+    """
+    client = aws(where.aws_conn_id)
+    try:
+        account.check(client("sts", **account.QUICK), where)
+    except AccountError as error:
+        if _is_defined(where.aws_conn_id):
+            raise
+        print(f"Skipped: {error}")  # noqa: T201 - the task's log
+        return None
+    return client
 
 
 def _is_defined(aws_conn_id: str) -> bool:

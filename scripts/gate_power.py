@@ -24,8 +24,7 @@ def past_runs(output: RunFolder, evaluation: str, candidate: str) -> list[RunFol
     """Return the folders of the last runs that still have their pairs, the latest first."""
     rows = [row for row in trend.read(output, evaluation) if row.candidate == candidate]
     folders = [RunFolder(output.s3, row.run_folder) for row in reversed(rows) if row.pairs]
-    name = f"pairs/{candidate}/pairs.jsonl"
-    return [each for each in folders if each.names(name)][:MOST_RUNS]
+    return [each for each in folders if evidence.stored_pairs(each, candidate)][:MOST_RUNS]
 
 
 def text(config: RunConfig, candidate: str, found: GatePower) -> Iterator[str]:

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import requests
 from sandbox_server import Sandbox
+from sandbox_work import end_of
 
 from include import ledger, runs, steps
 from include.records import Response
@@ -108,3 +109,19 @@ def _noted(folder: RunFolder, operation: str, parameter: str) -> Iterator[list[s
         yield seen
     finally:
         events.unregister(f"provide-client-params.s3.{operation}", note)
+
+
+def whole(sandbox: Sandbox, run: Run) -> None:
+    """Do what all tasks of a run do before its gate; its models are asked in the open."""
+    shards = steps.load_prompts(run)
+    done = generate(run, shards)
+    for model in run.config.candidates:
+        job = steps.write_judge_input(run, model.name, done)
+        name = f"{job['request']['TrainingJobName']}-1"
+        sagemaker = sandbox.client("sagemaker")
+        arn = sagemaker.create_training_job(**{**job["request"], "TrainingJobName": name})
+        found = end_of(sandbox, name)
+        assert found["TrainingJobStatus"] == "Completed", found.get("FailureReason")
+        ended = {"job_name": name, "job_arn": arn["TrainingJobArn"]}
+        steps.summarize(run, {**job, **ended})
+    steps.report(run)

@@ -67,6 +67,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "planning": {"gate", "intervals", "records", "wording"},
     "panels": {"records", "wording"},
     "charts": {"panels", "records"},
+    "erasure": {"errors", "storage"},
+    "texts": {"erasure", "ownership", "pairs", "records", "storage"},
     "evidence": {"preferences", "records", "rubric", "storage"},
     "history": {"parity", "records", "storage"},
     "trend": {"records", "storage"},
@@ -89,9 +91,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "steps": GROUND
     | {"asking", "deploy", "judge", "judge_output", "ledger", "pairs", "preflight", "prompts"}
     | {"costs", "drift", "generate", "history", "planning", "preferences", "publish", "runs"}
-    | {"spending", "trend", "winrate"},
+    | {"spending", "texts", "trend", "winrate"},
     # the glue to Airflow
-    "tasks": {"account", "config_files", "errors", "ownership", "runs", "steps"},
+    "tasks": {"account", "config", "config_files", "errors", "ownership", "runs"}
+    | {"steps", "storage", "texts"},
     "approval": {"runs", "steps", "tasks"},
     "alerts": set(),
     "notify": {"alerts", "config", "runs", "storage", "tasks"},

@@ -255,7 +255,8 @@ def test_the_form_has_every_key_and_no_references() -> None:
     fields = form(example())
     assert set(fields) == {
         *("evaluation", "environment", "dataset", "parameters", "baseline", "candidates"),
-        *("generation", "judge", "gate", "alerts", "budget_usd", "confidence_level"),
+        *("generation", "judge", "gate", "alerts", "budget_usd", "store_text"),
+        "confidence_level",
     }
     text = json.dumps([schema for schema, _ in fields.values()])
     assert "$ref" not in text

@@ -131,6 +131,35 @@ def test_the_rubric_judge_says_on_what_the_candidate_lost(copy: Copy, nothing_le
     assert criteria[0]["name"] in (outcome.out / "report.html").read_text()
 
 
+def test_of_a_run_without_texts_none_is_in_the_folder_the_logs_or_airflows_database(
+    copy: Copy, nothing_left: None
+) -> None:
+    word, source = b"xylophone", copy.folder / "private.jsonl"
+    rows = [{"id": f"p{n}", "prompt": f"What is xylophone {n} for?"} for n in range(12)]
+    source.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    outcome = copy.run(
+        {
+            "evaluation": "private",
+            "dataset": {"source": str(source), "id_field": "id"},
+            "baseline": SAGEMAKER_MODEL,
+            "candidates": ["claude"],
+            "store_text": False,
+        }
+    )
+    assert outcome.code == 0, outcome.output
+    assert outcome.comparison["counts"]["pairs"] == 12
+    s3, bucket = copy.client("s3"), "nova-judge-sandbox"
+    found = s3.list_objects_v2(Bucket=bucket, Prefix="nova-judge/private/")["Contents"]
+    names = [each["Key"] for each in found]
+    assert any(name.endswith("pairs/claude/digests.jsonl") for name in names)
+    assert not any(word in s3.get_object(Bucket=bucket, Key=name)["Body"].read() for name in names)
+    home = copy.folder / "state/airflow"
+    logs = [file for file in home.glob("logs/**/*") if file.is_file()]
+    assert any("evaluation" in file.name or "run_id" in str(file) for file in logs)
+    assert [file for file in [*logs, *home.glob("*.db*")] if word in file.read_bytes()] == []
+    assert word not in (outcome.out / "report.html").read_bytes()
+
+
 def test_conversations_go_to_a_batch_job_and_meet_responses_that_exist(
     copy: Copy, nothing_left: None
 ) -> None:

@@ -16,7 +16,7 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from botocore.exceptions import ClientError
 from sandbox_server import ROOT, Sandbox, running_sandbox
 
-from include import runs, steps, storage
+from include import runs, steps, storage, texts
 from include.config_files import resolve_config
 from include.errors import GenerationError, JudgeJobError, ResponsesError
 from include.operators import (
@@ -70,9 +70,9 @@ def connected(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     return sandbox
 
 
-def new_run(sandbox: Sandbox) -> dict[str, Any]:
+def new_run(sandbox: Sandbox, **changes: Any) -> dict[str, Any]:
     uri = f"{BUCKET}/runs/{uuid4()}"
-    config = resolve_config(CONF, environ={})
+    config = resolve_config({**CONF, **changes}, environ={})
     folder = storage.RunFolder(sandbox.client("s3"), uri)
     stored = {"config": config.model_dump(mode="json", by_alias=True), "digest": config.digest()}
     folder.write(storage.CONFIG, json.dumps(stored))
@@ -313,6 +313,27 @@ def test_a_job_that_refused_its_input_is_paid_for_again_only_when_a_person_clear
     with pytest.raises(TaskDeferred):  # its worker died: the retry attaches, whatever was before
         task.execute(a_try(number=4, max_tries=4))
     assert jobs(aws, base) == [f"{base}-1", f"{base}-2"]
+
+
+def test_a_run_without_texts_repeats_nothing_that_a_container_said(aws: Sandbox) -> None:
+    run = new_run(aws, store_text=False)
+    config = judge_job(aws, run, b"a secret that is not json")
+    base = config["request"]["TrainingJobName"]
+    task = operator(NovaJudgeOperator, run, config)
+    deferred(task)
+    assert until_ended(aws, f"{base}-1") == "Failed"
+    with pytest.raises(AirflowFailException, match="is Failed: Failed: AlgorithmError") as failed:
+        task.execute_complete({}, {"status": "failed", "job_name": f"{base}-1"})
+    assert "line 1" not in str(failed.value) and "log" not in str(failed.value)
+
+
+def test_a_run_whose_texts_are_gone_starts_no_judge_job(aws: Sandbox) -> None:
+    run = new_run(aws, store_text=False)
+    config = judge_job(aws, run)
+    texts.remove(storage.RunFolder(aws.client("s3"), run["uri"]))
+    with pytest.raises(AirflowFailException, match="keeps no texts"):
+        operator(NovaJudgeOperator, run, config).execute({})
+    assert jobs(aws, config["request"]["TrainingJobName"]) == []
 
 
 def test_a_job_whose_time_is_up_is_not_paid_for_again_by_a_retry(

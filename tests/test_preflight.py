@@ -884,3 +884,17 @@ def test_refusals_are_one_message_with_the_fixes() -> None:
         Finding("refused", "bucket", "it is not there"),
     ]
     assert findings.refusals(found) == "quota: it is 0; request 1\nbucket: it is not there"
+
+
+def test_only_who_deletes_for_good_needs_to_be_allowed_to() -> None:
+    def erasing(given: RunConfig) -> dict[str, str]:
+        found = permissions.caller_needs(given)
+        return {need.purpose: need.without for need in found if "for good" in need.purpose}
+
+    both = ("deleting for good", "deleting for good, lists")
+    assert erasing(config()) == {}
+    assert erasing(config(store_text=False)) == dict.fromkeys(both, "refused")
+    old = config()
+    environment = old.environment.model_copy(update={"keep_runs_days": 90})
+    expiring = old.model_copy(update={"environment": environment})
+    assert erasing(expiring) == dict.fromkeys(both, "warning")
