@@ -10,7 +10,7 @@ CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 
-.PHONY: help install run up down status logs reset test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history anchors prices doctor acceptance bench-generation bench-statistics
+.PHONY: help install run up down status logs reset test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history forget anchors prices doctor acceptance bench-generation bench-statistics
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -95,6 +95,10 @@ anchors: install ## Freeze pairs of a run as the judge's anchors: RUN=s3://... O
 
 prices: install ## Write a dated price file from AWS's Price List: ENV=environment
 	@$(BIN)/python -m scripts.prices $(if $(ENV),--env "$(ENV)")
+
+forget: install ## Delete all of one run for good: RUN=URI, evaluation/folder or run id, ENV= YES=1
+	@$(BIN)/python -m scripts.forget $(if $(RUN),--run "$(RUN)") $(if $(ENV),--env "$(ENV)") \
+		$(if $(filter 1 yes true,$(YES)),--yes)
 
 doctor: install ## Look at an AWS account, change nothing: ENV=environment CONFIG=file
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.doctor --cwd "$(CALLER)" \

@@ -9,7 +9,6 @@ responses in both orders; the run ends in win rates with intervals, a report and
 from __future__ import annotations
 
 import os
-import re
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, task_group
 
-from include import steps
+from include import names, steps
 from include.approval import GateApprovalOperator
 from include.config_files import evaluation_files, example, form, load_evaluation
 from include.errors import JudgeError
@@ -168,14 +167,14 @@ def broken_dag(dag_id: str, error: JudgeError) -> DAG:
 
 def from_file(path: Path) -> DAG:
     """Build the DAG of one evaluation file."""
-    dag_id = "nova_llm_judge__" + re.sub(r"[^\w.-]+", "-", path.stem)
+    name = names.dag_id(path.stem)
     try:
         evaluation = load_evaluation(path)
     except JudgeError as error:
-        return broken_dag(dag_id, error)
-    return dag(dag_id, evaluation)
+        return broken_dag(name, error)
+    return dag(name, evaluation)
 
 
-dag("nova_llm_judge", None)
+dag(names.GENERAL_DAG, None)
 for file in evaluation_files():
     from_file(file)

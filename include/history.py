@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from include import parity, storage
@@ -25,12 +25,36 @@ def accept(folder: RunFolder, started_at: str) -> str:
 def last_accepted(folder: RunFolder, started_at: str) -> RunFolder | None:
     """Return the folder of the accepted run that started last before this one.
 
-    A run whose summary is gone (a bucket's lifecycle rule) is passed over.
+    A run whose summary is gone (it was deleted) is passed over.
     """
     home, slug = _home(folder)
-    notes = [name for name in home.names("accepted/") if not name.endswith(f"_{slug}.json")]
-    for note in reversed([name for name in notes if name < f"accepted/{moment(started_at)}"]):
-        run = RunFolder(folder.s3, home.at(note.partition("_")[2].removesuffix(".json")))
+    before = f"accepted/{moment(started_at)}"
+    return _last(
+        home, [note for note in _notes(home) if note < before and not is_note_of(note, slug)]
+    )
+
+
+def reference(home: RunFolder) -> RunFolder | None:
+    """Return the folder of the accepted run that started last of all.
+
+    Args:
+        home: Of the evaluation.
+    """
+    return _last(home, _notes(home))
+
+
+def is_note_of(name: str, slug: str) -> bool:
+    """Whether a note, by its name or key, says that a run was accepted."""
+    return name.rpartition("/")[2].partition("_")[2] == f"{slug}.json"
+
+
+def _notes(home: RunFolder) -> list[str]:
+    return home.names("accepted/")
+
+
+def _last(home: RunFolder, notes: Sequence[str]) -> RunFolder | None:
+    for note in reversed(notes):
+        run = RunFolder(home.s3, home.at(note.partition("_")[2].removesuffix(".json")))
         if run.names(storage.SUMMARY):
             return run
     return None

@@ -31,6 +31,19 @@ def run_slug(dag_id: str, run_id: str) -> str:
     return f"{slug(run_id, 50)}-{digest(dag_id, run_id, length=8)}"
 
 
+GENERAL_DAG = "nova_llm_judge"
+
+
+def dag_id(stem: str) -> str:
+    """Name the DAG of an evaluation's file.
+
+    Example:
+        >>> dag_id("nightly run")
+        'nova_llm_judge__nightly-run'
+    """
+    return f"{GENERAL_DAG}__" + re.sub(r"[^\w.-]+", "-", stem)
+
+
 def resource_name(evaluation: str, role: str, *identity: str) -> str:
     """Name an AWS resource: readable in front, unique through the digest of its identity.
 

@@ -144,6 +144,23 @@ def clean(environment: str, **context: Any) -> list[str]:
     return [*lines, *swept]
 
 
+@task
+def expire(environment: str, **context: Any) -> list[str]:
+    """Delete the folders of old runs in one environment; say which."""
+    from include import forgetting
+
+    with readable_errors():
+        where = load_environment(environment)
+        client = _reached(where) if where.keep_runs_days else None
+        if client is None or where.keep_runs_days is None:
+            return []
+        output = RunFolder(client("s3"), where.output_s3_uri)
+        age = timedelta(days=where.keep_runs_days)
+        lines = forgetting.expire(output, age, dry_run=context["params"]["dry_run"])
+    print("\n".join(lines) or "No run folder is old enough")  # noqa: T201 - the task's log
+    return lines
+
+
 def _reached(where: Environment) -> Client | None:
     """Return the way to an environment's AWS; None where this Airflow has nothing to do with it.
 

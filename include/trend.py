@@ -110,6 +110,12 @@ def name_of(evaluation: str, run_slug: str) -> str:
     return f"{_home(evaluation)}{run_slug}.parquet"
 
 
+def run_slugs(output: RunFolder, evaluation: str) -> list[str]:
+    """Return the names of the run folders that an evaluation has rows of, sorted."""
+    there = output.names(_home(evaluation))
+    return [name.rpartition("/")[2].removesuffix(".parquet") for name in there]
+
+
 def read(output: RunFolder, evaluation: str) -> list[TrendRow]:
     """Return all rows of an evaluation, the oldest first."""
     found = [row for name in output.names(_home(evaluation)) for row in _rows(output.read(name))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import sys
 from collections import defaultdict
@@ -12,7 +11,6 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 from include import evidence, storage
-from include.config_files import load_environment
 from include.errors import JudgeError, ResultsError
 from include.preferences import ResolvedPair
 from include.records import Pair, Preference
@@ -50,8 +48,10 @@ def _candidates(folder: RunFolder) -> list[str]:
     """Return the candidates that a run has compared.
 
     Raises:
-        ResultsError: There is no such run, or it has no judgments.
+        ResultsError: There is no such run, it has no judgments, or its texts are gone.
     """
+    if folder.names(storage.NO_TEXTS):
+        raise ResultsError(f"{folder.uri} keeps no texts (store_text: false) that could be judged")
     names = [name for name in folder.names("judgments/") if name.endswith(".parquet")]
     if not names:
         raise ResultsError(f"there are no judgments in {folder.uri}; RUN= is a run folder's URI")
@@ -69,14 +69,7 @@ def main() -> int:
     parser.add_argument("--cwd", type=Path, default=Path.cwd(), help="where paths start")
     arguments = parser.parse_args()
     try:
-        chosen = arguments.env or os.environ.get("NOVA_JUDGE_ENVIRONMENT") or "sandbox"
-        environment = load_environment(chosen)
-        doctor.connect(local.Place.from_environment())
-        from include.tasks import aws
-
-        client = aws(environment.aws_conn_id)
-        doctor.identify(environment, client)
-        folder = RunFolder(client("s3"), arguments.run.rstrip("/"))
+        folder = RunFolder(doctor.output(arguments.env).s3, arguments.run.rstrip("/"))
         found = (evidence.resolved_pairs(folder, name) for name in _candidates(folder))
         pairs = choose(chain.from_iterable(found), arguments.number, arguments.seed)
         path = arguments.cwd / arguments.out

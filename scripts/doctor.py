@@ -10,9 +10,10 @@ from pathlib import Path
 
 from include import account, preflight
 from include.config import Environment, RunConfig
-from include.config_files import resolve_config
+from include.config_files import load_environment, resolve_config
 from include.errors import AccountError, JudgeError
 from include.findings import Finding
+from include.storage import RunFolder
 from scripts import local
 from scripts.run import load
 
@@ -75,6 +76,26 @@ def connect(place: local.Place) -> None:
     """Give this process the connections that Airflow has, without starting Airflow."""
     os.environ.update(local.airflow_environment(place))
     os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
+
+
+def output(name: str | None) -> RunFolder:
+    """Return where an environment's runs and their history lie, once its account is known.
+
+    Args:
+        name: The environment's; None for $NOVA_JUDGE_ENVIRONMENT, else the sandbox.
+
+    Raises:
+        AccountError: Its AWS is not there, or not the one.
+        ConfigError: There is no such environment.
+    """
+    chosen = name or os.environ.get("NOVA_JUDGE_ENVIRONMENT") or "sandbox"
+    environment = load_environment(chosen)
+    connect(local.Place.from_environment())
+    from include.tasks import aws
+
+    client = aws(environment.aws_conn_id)
+    identify(environment, client)
+    return RunFolder(client("s3"), environment.output_s3_uri)
 
 
 def main() -> int:

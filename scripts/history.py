@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
 
 from include import trend
-from include.config_files import load_environment
 from include.errors import JudgeError
 from include.storage import RunFolder
 from include.trend import TrendRow
@@ -42,20 +40,12 @@ def main() -> int:
     parser.add_argument("--env", help="environment that it runs in (ENV=)")
     arguments = parser.parse_args()
     try:
-        chosen = arguments.env or os.environ.get("NOVA_JUDGE_ENVIRONMENT") or "sandbox"
-        environment = load_environment(chosen)
-        doctor.connect(local.Place.from_environment())
-        from include.tasks import aws
-
-        client = aws(environment.aws_conn_id)
-        doctor.identify(environment, client)
-        output = RunFolder(client("s3"), environment.output_s3_uri)
+        output = doctor.output(arguments.env)
         rows = trend.read(output, arguments.name)
         if not rows:
             known = ", ".join(RunFolder(output.s3, output.at("history")).folders()) or "none"
             raise JudgeError(
-                f"environment {environment.name} has no history of {arguments.name!r}; "
-                f"there is one of: {known}"
+                f"{output.uri} has no history of {arguments.name!r}; there is one of: {known}"
             )
     except (JudgeError, local.LocalError) as error:
         print(f"Error: {error}", file=sys.stderr)

@@ -92,8 +92,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"asking", "deploy", "judge", "judge_output", "ledger", "pairs", "preflight", "prompts"}
     | {"costs", "drift", "generate", "history", "planning", "preferences", "publish", "runs"}
     | {"spending", "texts", "trend", "winrate"},
+    "forgetting": {"erasure", "errors", "history", "names", "ownership", "storage", "texts"}
+    | {"trend"},
     # the glue to Airflow
-    "tasks": {"account", "config", "config_files", "errors", "ownership", "runs"}
+    "tasks": {"account", "config", "config_files", "errors", "forgetting", "ownership", "runs"}
     | {"steps", "storage", "texts"},
     "approval": {"runs", "steps", "tasks"},
     "alerts": set(),

@@ -73,6 +73,7 @@ def test_the_files_parse_without_error(parsed: dict[str, Any]) -> None:
     assert parsed["errors"] == {}
     assert set(parsed["dags"]) == {
         "nova_judge_janitor",
+        "nova_judge_retention",
         "nova_llm_judge",
         "nova_llm_judge__qwen-vs-claude",
     }

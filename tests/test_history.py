@@ -113,3 +113,17 @@ def test_everything_that_has_changed_is_named():
 def test_another_baseline_is_another_comparison():
     later = summary(models=[model("llama", "baseline"), model("claude")])
     assert history.differences(summary(), later) == [Difference("baseline", "qwen", "llama")]
+
+
+def test_the_run_that_the_next_one_is_compared_with_is_known(home):
+    assert history.reference(home) is None
+    first = run(home, "a", accepted="2026-01-03T06:00:00+00:00")
+    assert history.reference(home) == first
+    second = run(home, "b", accepted="2026-01-04T06:00:00+00:00")
+    history.accept(run(home, "gone"), "2026-01-05T06:00:00+00:00")
+    assert history.reference(home) == second
+
+
+@pytest.mark.parametrize(("slug", "is_its"), [("run-1", True), ("1", False), ("run-10", False)])
+def test_a_note_is_of_one_run_only(slug, is_its):
+    assert history.is_note_of("x/accepted/20260105T060000.000000Z_run-1.json", slug) is is_its

@@ -1,10 +1,12 @@
-"""Facts about the stack for when Airflow is dead: its code stands alone, its template is valid."""
+"""Facts about what AWS has beside Airflow: the stack for when that is dead, the bucket's rule."""
 
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
@@ -75,3 +77,17 @@ def test_cloudformation_takes_the_template() -> None:
     subprocess.run(
         [str(uvx), "cfn-lint==1.58.0", "--ignore-checks", "W3002", "--", str(TEMPLATE)], check=True
     )
+
+
+def test_the_buckets_rule_is_one_that_s3_takes_and_expires_no_current_object(
+    sandbox: Sandbox,
+) -> None:
+    wanted = json.loads((ROOT / "infra/lifecycle.json").read_text())
+    s3, bucket = sandbox.client("s3"), f"lifecycle-{uuid4()}"
+    s3.create_bucket(Bucket=bucket)
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=wanted)
+    (rule,) = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    assert rule["Status"] == "Enabled"
+    assert rule["Expiration"] == {"ExpiredObjectDeleteMarker": True}
+    assert rule["NoncurrentVersionExpiration"]["NoncurrentDays"] == 7
+    assert rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 2
