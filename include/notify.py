@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from logging import getLogger
 from typing import Any
@@ -15,6 +16,8 @@ from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference  # type:
 
 from include import alerts, storage
 from include.config import Alert
+from include.config_files import load_environment
+from include.errors import JudgeError
 from include.runs import open_run
 from include.tasks import aws
 
@@ -31,48 +34,41 @@ def after_gate(evaluation: Mapping[str, Any] | None) -> Callable[[Any], None]:
     def tell(context: Any) -> None:
         record = context["ti"].xcom_pull(task_ids="resolve")
         name, asked = (evaluation or {}).get("evaluation", "nova_llm_judge"), []
-        aws_conn_id, region, summary = None, None, None
+        aws_conn_id, summary = None, None
         if record:
             run = open_run(record, aws(record["aws_conn_id"]), without_texts=True)
             name, asked = run.config.evaluation, run.config.alerts
-            aws_conn_id, region = record["aws_conn_id"], run.config.environment.region
+            aws_conn_id = record["aws_conn_id"]
             if run.folder.names(storage.SUMMARY):
                 summary = json.loads(run.folder.read(storage.SUMMARY))
         elif evaluation:
             asked = [Alert.model_validate(each) for each in evaluation.get("alerts", [])]
+            aws_conn_id = _aws_conn_id(evaluation, asked)
         error = context.get("exception")
         message = alerts.message(
             name, summary, problem=str(error) if error else None, link=_link(context)
         )
         for alert in asked:
             if alerts.event_of(summary) in alert.on:
-                _send(alert, message, context, aws_conn_id, region)
+                _send(alert, message, context, aws_conn_id)
 
     return tell
 
 
-def _send(
-    alert: Alert, message: alerts.Message, context: Any, aws_conn_id: str | None, region: str | None
-) -> None:
+def _send(alert: Alert, message: alerts.Message, context: Any, aws_conn_id: str | None) -> None:
     """Send one message; a way that does not work must not keep the others from being told."""
     try:
         # Not called as a callback, which would take braces in a model's name for a template.
-        _notifier(alert, message, aws_conn_id, region).notify(context)
+        kind, settings = _settings(alert, message, aws_conn_id)
+        kind(**settings).notify(context)
     except Exception:
         log.exception("cannot tell %s by %s", alert.to, alert.channel)
     else:
         log.info("told %s by %s: %s", alert.to, alert.channel, message.subject)
 
 
-def _notifier(
-    alert: Alert, message: alerts.Message, aws_conn_id: str | None, region: str | None
-) -> Any:
-    kind, settings = _settings(alert, message, aws_conn_id, region)
-    return kind(**settings)
-
-
 def _settings(
-    alert: Alert, message: alerts.Message, aws_conn_id: str | None, region: str | None
+    alert: Alert, message: alerts.Message, aws_conn_id: str | None
 ) -> tuple[Any, dict[str, Any]]:
     """Return the notifier's class and its arguments."""
     if alert.channel == "sns":
@@ -80,7 +76,7 @@ def _settings(
 
         return SnsNotifier, {
             "aws_conn_id": alert.conn_id or aws_conn_id or "aws_default",
-            "region_name": region,
+            "region_name": alert.to.split(":")[3],  # of the topic's ARN
             "target_arn": alert.to,
             "subject": message.subject,
             "message": message.text,
@@ -108,16 +104,29 @@ def when_stuck(dag_id: str, evaluation: Mapping[str, Any] | None) -> list[Deadli
     if not evaluation:
         return []
     asked = [Alert.model_validate(each) for each in evaluation.get("alerts", [])]
-    return [_deadline(dag_id, alert) for alert in asked if "stuck" in alert.on]
+    stuck = [alert for alert in asked if "stuck" in alert.on]
+    aws_conn_id = _aws_conn_id(evaluation, stuck)
+    return [_deadline(dag_id, alert, aws_conn_id) for alert in stuck]
 
 
-def _deadline(dag_id: str, alert: Alert) -> DeadlineAlert:
+def _aws_conn_id(evaluation: Mapping[str, Any], asked: Sequence[Alert]) -> str | None:
+    """Return the connection of an evaluation's environment, if an alert needs it."""
+    if not any(alert.channel == "sns" and not alert.conn_id for alert in asked):
+        return None
+    chosen = evaluation.get("environment") or os.environ.get("NOVA_JUDGE_ENVIRONMENT") or "sandbox"
+    try:
+        return load_environment(chosen).aws_conn_id
+    except JudgeError:
+        return None  # the run itself says what is wrong with it
+
+
+def _deadline(dag_id: str, alert: Alert, aws_conn_id: str | None) -> DeadlineAlert:
     message = alerts.Message(
         f"{dag_id} has not ended after {alert.stuck_after_hours:g} hours"[: alerts.LONGEST_SUBJECT],
         f"A run of {dag_id} was queued {alert.stuck_after_hours:g} hours ago and has not ended; it "
         f"goes on.\n\n{_base_url()}/dags/{quote(dag_id)}/runs",
     )
-    kind, settings = _settings(alert, message, None, None)
+    kind, settings = _settings(alert, message, aws_conn_id)
     return DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
         interval=timedelta(hours=alert.stuck_after_hours),

@@ -99,7 +99,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"steps", "storage", "texts"},
     "approval": {"runs", "steps", "tasks"},
     "alerts": set(),
-    "notify": {"alerts", "config", "runs", "storage", "tasks"},
+    "notify": {"alerts", "config", "config_files", "errors", "runs", "storage", "tasks"},
     "operators": {"asking", "cloudwatch", "errors", "judge", "ownership", "runs", "spending"}
     | {"steps", "storage", "tasks"},
 }

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 from aiosmtpd.controller import Controller
+from mailbox_server import Mailbox, smtp_connection
 from run_work import config, new_run
 from sandbox_server import Sandbox, free_port
 from summaries import make_comparison, make_summary
@@ -18,29 +19,12 @@ from include.notify import after_gate, when_stuck
 from include.records import Gate
 
 
-class Mailbox:
-    """Keeps what is sent to it."""
-
-    def __init__(self) -> None:
-        self.letters: list[Any] = []
-
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
-        self.letters.append(envelope)
-        return "250 OK"
-
-
 @pytest.fixture
 def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
     box = Mailbox()
     server = Controller(box, hostname="127.0.0.1", port=free_port())
     server.start()
-    connection = {
-        "conn_type": "smtp",
-        "host": "127.0.0.1",
-        "port": server.port,
-        "extra": {"from_email": "judge@example.com", "disable_ssl": True, "disable_tls": True},
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", smtp_connection(server.port))
     yield box
     server.stop()
 
@@ -160,3 +144,15 @@ def test_who_wants_to_hear_of_stuck_runs_has_a_deadline() -> None:
     assert deadline.interval.total_seconds() == 6 * 3600
     assert "has not ended after 6 hours" in deadline.callback.kwargs["subject"]
     assert when_stuck("d", None) == []
+
+
+def test_a_topic_is_told_through_its_environments_connection_in_its_own_region() -> None:
+    topic = {"channel": "sns", "to": "arn:aws:sns:eu-west-1:000000000000:t", "on": ["stuck"]}
+    (deadline,) = when_stuck("d", {"evaluation": "nightly", "alerts": [topic]})
+    told = deadline.callback.kwargs
+    assert (told["aws_conn_id"], told["region_name"]) == ("aws_sandbox", "eu-west-1")
+    other = {**topic, "conn_id": "aws_other"}
+    (deadline,) = when_stuck("d", {"evaluation": "nightly", "alerts": [other]})
+    assert deadline.callback.kwargs["aws_conn_id"] == "aws_other"
+    nowhere = {"evaluation": "nightly", "environment": "not-there", "alerts": [topic]}
+    assert when_stuck("d", nowhere)
