@@ -63,8 +63,8 @@ def locate(output: RunFolder, wanted: str, dag_ids: Sequence[str] = ()) -> Place
         named = "\n".join(f"  RUN={each}" for each in found)
         raise ConfigError(f"{wanted} is a run of more than one evaluation; which one?\n{named}")
     raise ConfigError(
-        f"below {output.uri} there is no run {wanted!r}{_nearest(wanted, known)}; give the URI of "
-        "its folder, evaluation/folder, or its run id as the report shows it"
+        f"below {output.uri} there is no run {wanted!r}; expected the URI of its folder, "
+        f"evaluation/folder, or its run id as the report shows it{_nearest(wanted, known)}"
     )
 
 

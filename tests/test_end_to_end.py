@@ -131,6 +131,7 @@ def test_the_rubric_judge_says_on_what_the_candidate_lost(copy: Copy, nothing_le
     assert criteria[0]["name"] in (outcome.out / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_of_a_run_without_texts_none_is_in_the_folder_the_logs_or_airflows_database(
     copy: Copy, nothing_left: None
 ) -> None:
