@@ -122,6 +122,18 @@ def test_vllm_takes_no_raw_inputs() -> None:
         )
 
 
+def test_another_seed_gives_other_answers_of_the_same_kind() -> None:
+    questions = [f"What is the {n}th rule of a good kitchen garden?" for n in range(40)]
+    first, again, other = (
+        [stand_in(CLAUDE, question, seed) for question in questions] for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert sum(a == b for a, b in zip(first, other, strict=True)) < 4
+    judge = Judge(Recordings(None), JudgeDials())
+    said = [judge.judge(q, stand_in(QWEN, q, 1), stand_in(CLAUDE, q, 2)) for q in questions]
+    assert sum(each.for_responses == ["B", "B"] for each in said) > 25
+
+
 def test_the_stand_in_judge_prefers_the_abler_model_without_knowing_names() -> None:
     judge = Judge(Recordings(None), JudgeDials())
     questions = [f"{QUESTION} Case {number}, about topic {number * 7}." for number in range(300)]

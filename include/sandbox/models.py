@@ -74,9 +74,12 @@ def _own(model: str, responses: dict[str, str]) -> str | None:
 class Models:
     """Everything that answers: recordings, then a server if there is one, else stand-ins."""
 
-    def __init__(self, recordings: Recordings, server: OpenAIServer | None = None) -> None:
+    def __init__(
+        self, recordings: Recordings, server: OpenAIServer | None = None, seed: int = 0
+    ) -> None:
         self._recordings = recordings
         self._server = server
+        self._seed = seed
 
     def knows(self, model: str) -> bool:
         """Whether a model is one of ours, whatever AWS thinks of its id."""
@@ -99,7 +102,7 @@ class Models:
         if self._server is not None:
             return self._server.complete(self._server.settings.name(model), asked)
         topic = "\n".join(turn.text for turn in asked.turns if turn.role == "user")
-        words = stand_in(model, topic).split(" ")
+        words = stand_in(model, topic, self._seed).split(" ")
         limit = asked.max_tokens or 4096
         text, cut = " ".join(words[:limit]), len(words) > limit
         spent = min(len(words), limit)
@@ -155,9 +158,10 @@ COMMON = frozenset(
 """Words that are no topic."""
 
 
-def stand_in(model: str, prompt: str) -> str:
-    """Write about the prompt as well as the model's skill allows."""
+def stand_in(model: str, prompt: str, seed: int = 0) -> str:
+    """Write about the prompt as well as the model's skill allows; each seed otherwise."""
     ability = skill(model)
+    asked = (model, prompt, seed) if seed else (model, prompt)
     topics = list(
         dict.fromkeys(
             word for word in re.findall(r"[a-zA-Z]{4,}", prompt.lower()) if word not in COMMON
@@ -165,15 +169,15 @@ def stand_in(model: str, prompt: str) -> str:
     ) or ["the question"]
 
     def pick(options: tuple[str, ...], use: str) -> str:
-        template = options[int(chance(model, prompt, use) * len(options))]
-        first = topics[int(chance(model, prompt, use, "topic") * len(topics))]
-        second = topics[int(chance(model, prompt, use, "other") * len(topics))]
+        template = options[int(chance(*asked, use) * len(options))]
+        first = topics[int(chance(*asked, use, "topic") * len(topics))]
+        second = topics[int(chance(*asked, use, "other") * len(topics))]
         return template.format(topic=first, Topic=first.capitalize(), other=second)
 
-    effort = ability + 0.5 * (chance(model, prompt, "effort") - 0.5)
+    effort = ability + 0.5 * (chance(*asked, "effort") - 0.5)
     sentences = [pick(OPENINGS, "opening")]
     for number in range(round(6 * effort)):
-        useful = chance(model, prompt, "useful", number) < effort
+        useful = chance(*asked, "useful", number) < effort
         sentences.append(pick(POINTS if useful else FILLER, f"point {number}"))
     if effort > 0.6:
         sentences.append(pick(CLOSINGS, "closing"))

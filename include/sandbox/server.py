@@ -54,7 +54,7 @@ class Sandbox:
         name = settings.openai.judge_model if settings.openai else None
         real_judge = OpenAIJudge(server, name) if server and name else None
         self.judge_image = settings.judge.image
-        self.models = Models(recordings, server)
+        self.models = Models(recordings, server, settings.models.seed)
         self.threads = ThreadPoolExecutor(MODEL_THREADS) if server else None
         self.jobs = TrainingJobs(settings, Judge(recordings, settings.judge, real_judge), url)
         self.quotas = Quotas(settings.quotas)

@@ -33,6 +33,14 @@ class JudgeDials:
 
 
 @dataclass(frozen=True)
+class ModelDials:
+    """SANDBOX_MODELS: how the stand-in models answer."""
+
+    seed: int = 0
+    """Another number, other answers to the same prompts, as sampling gives them."""
+
+
+@dataclass(frozen=True)
 class Faults:
     """SANDBOX_FAULTS: shares of requests that go wrong, and how slow the rest is."""
 
@@ -106,6 +114,7 @@ class Settings:
     """Everything that can be set."""
 
     state: Path
+    models: ModelDials = ModelDials()
     judge: JudgeDials = JudgeDials()
     faults: Faults = Faults()
     rate: Rate = Rate()
@@ -164,6 +173,7 @@ QUOTAS |= {f"{BATCH_MINIMUM}{model}": RECORDS for model in BATCH_MODELS.values()
 """AWS's names of the quotas, and their defaults here."""
 
 KNOWN = {
+    "SANDBOX_MODELS": ModelDials,
     "SANDBOX_JUDGE": JudgeDials,
     "SANDBOX_FAULTS": Faults,
     "SANDBOX_RATE": Rate,
@@ -191,6 +201,7 @@ def read(environ: Mapping[str, str], state: Path) -> Settings:
         raise SettingsError(f"SANDBOX_RECORDINGS={recordings}: there is no such file")
     return Settings(
         state=state,
+        models=_group(ModelDials, "SANDBOX_MODELS", environ),
         judge=_group(JudgeDials, "SANDBOX_JUDGE", environ),
         faults=_group(Faults, "SANDBOX_FAULTS", environ),
         rate=_group(Rate, "SANDBOX_RATE", environ),
