@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+# What this file names of Airflow its DAG processor imports once, and the rest each time it parses.
+import airflow.providers.amazon.aws.operators.bedrock
+import airflow.providers.amazon.aws.operators.sagemaker
+import airflow.providers.standard.operators.hitl  # noqa: F401
 from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, task_group
 
 from include import names, steps
@@ -116,14 +120,13 @@ def dag(dag_id: str, evaluation: dict[str, Any] | None) -> DAG:
         deadline=when_stuck(dag_id, evaluation) or None,
         max_active_runs=schedule.get("max_active_runs", 1 if evaluation else 16),
         is_paused_upon_creation=evaluation is not None,
-        params={
-            key: as_airflow_param(schema, default)
-            for key, (schema, default) in form(evaluation or starting_point()).items()
-        },
         default_args=ATTEMPTS,
         tags=["nova-judge", *(["scheduled"] if evaluation else [])],
     ) as built:
         pipeline(evaluation, outlet)
+        # Not before: each task would carry a copy, which Airflow checks several times over.
+        fields = form(evaluation or starting_point())
+        built.params.update({key: as_airflow_param(*field) for key, field in fields.items()})
     return built
 
 
@@ -152,16 +155,16 @@ def starting_point() -> dict[str, Any] | None:
         return None
 
 
-def broken_dag(dag_id: str, error: JudgeError) -> DAG:
+def broken_dag(dag_id: str, problem: str) -> DAG:
     """Show an evaluation file that cannot be read, without harming the others."""
     with DAG(
         dag_id,
-        doc_md=f"This evaluation cannot be read:\n\n```\n{error}\n```",
+        doc_md=f"This evaluation cannot be read:\n\n```\n{problem}\n```",
         schedule=None,
         is_paused_upon_creation=True,
         tags=["nova-judge", "broken"],
     ) as built:
-        broken(str(error))
+        broken(problem)
     return built
 
 
@@ -169,10 +172,11 @@ def from_file(path: Path) -> DAG:
     """Build the DAG of one evaluation file."""
     name = names.dag_id(path.stem)
     try:
-        evaluation = load_evaluation(path)
+        return dag(name, load_evaluation(path))
     except JudgeError as error:
-        return broken_dag(name, error)
-    return dag(name, evaluation)
+        return broken_dag(name, str(error))
+    except Exception as error:  # whatever Airflow has against it, the others must be there
+        return broken_dag(name, f"{type(error).__name__}: {error}")
 
 
 dag(names.GENERAL_DAG, None)

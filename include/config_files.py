@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,6 +32,10 @@ ROOT = Path(__file__).resolve().parent.parent / "dags"
 
 EXAMPLE = "qwen-vs-claude.yaml"
 """The evaluation that `make run` and the trigger form start with."""
+
+FAST = 4096
+"""Characters up to which libyaml reads a file: in a tenth of the time, and Airflow reads all files
+twice a minute. A longer one could be nested so deeply that it crashes."""
 
 Place = tuple[str | int, ...]
 Checked = TypeVar("Checked", bound=BaseModel)
@@ -110,14 +115,19 @@ def form(evaluation: Mapping[str, Any] | None) -> dict[str, tuple[dict[str, Any]
     Args:
         evaluation: What the form starts with; None leaves required fields empty.
     """
-    schema = Evaluation.model_json_schema(by_alias=True)
-    schema = _inline(schema, schema.get("$defs", {}))
     defaults = {}
     if evaluation is not None:
         checked = _check(Evaluation, evaluation, _Source("evaluation"))
         defaults = checked.model_dump(mode="json", by_alias=True)
+    return {key: (schema, defaults.get(key, default)) for key, (schema, default) in _form().items()}
+
+
+@functools.cache
+def _form() -> dict[str, tuple[dict[str, Any], Any]]:
+    """Return schema and default of each key, whatever the evaluation."""
+    schema = Evaluation.model_json_schema(by_alias=True)
     return {
-        key: (_for_airflow(part), defaults.get(key, part.get("default")))
+        key: (_for_airflow(part, schema["$defs"]), part.get("default"))
         for key, part in schema["properties"].items()
         if key != "schedule"
     }
@@ -286,21 +296,31 @@ def _read(path: Path) -> tuple[dict[str, Any], _Source]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        twice = [f"{name}:{line}: {key} is there twice" for key, line in _duplicates(node)]
-        data = yaml.safe_load(text)
+        loader = _loader(text)
+        try:
+            node = loader.get_single_node()
+            # Before the data is made: that writes merged keys into the nodes.
+            lines, twice = dict(_lines(node)), list(_duplicates(node))
+            data = loader.construct_document(node) if node else None
+        finally:
+            loader.dispose()
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(f"{name} is not YAML or JSON: {error}") from None
     if twice:
-        raise ConfigError("\n".join(twice))
+        raise ConfigError("\n".join(f"{name}:{line}: {key} is there twice" for key, line in twice))
     if not isinstance(data, dict):
         raise ConfigError(f"{name}: expected keys and values, found {type(data).__name__}")
-    return data, _Source(name, dict(_lines(node)))
+    return data, _Source(name, lines)
+
+
+def _loader(text: str) -> Any:
+    quick = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return (quick if len(text) <= FAST else yaml.SafeLoader)(text)
 
 
 def _lines(node: Any, place: Place = ()) -> Iterator[tuple[Place, int]]:
     if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
+        for key, value in _entries(node):
             yield (*place, key.value), key.start_mark.line + 1
             yield from _lines(value, (*place, key.value))
     elif isinstance(node, yaml.SequenceNode):
@@ -312,7 +332,7 @@ def _lines(node: Any, place: Place = ()) -> Iterator[tuple[Place, int]]:
 def _duplicates(node: Any) -> Iterator[tuple[str, int]]:
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
-        for key, value in node.value:
+        for key, value in _entries(node):
             if key.value in seen:
                 yield key.value, key.start_mark.line + 1
             seen.add(key.value)
@@ -320,6 +340,11 @@ def _duplicates(node: Any) -> Iterator[tuple[str, int]]:
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
             yield from _duplicates(value)
+
+
+def _entries(node: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield the keys of a mapping that are text or numbers, with their values."""
+    return ((key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode))
 
 
 def _check(cls: Any, data: Any, source: _Source) -> Any:
@@ -429,25 +454,28 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _inline(schema: Any, definitions: Mapping[str, Any]) -> Any:
-    """Replace references by what they refer to: Airflow's form knows none."""
-    if isinstance(schema, list):
-        return [_inline(each, definitions) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if "$ref" in schema:
-        target = definitions[schema["$ref"].rsplit("/", 1)[-1]]
-        schema = {**target, **{k: v for k, v in schema.items() if k != "$ref"}}
-    return {
-        key: _inline(value, definitions)
-        for key, value in schema.items()
-        if key not in ("$defs", "discriminator")
+def _for_airflow(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the form has to know of a key: how it is called, and which types it takes.
+
+    What an object may hold is not in it: Airflow checks all schemas, and the defaults by them,
+    whenever it reads the files and again before each task. `resolve` says what is wrong inside.
+    """
+    target = definitions[schema["$ref"].rsplit("/", 1)[-1]] if "$ref" in schema else {}
+    known = {**target, **schema}
+    shaped: dict[str, Any] = {
+        key: value
+        for key, value in known.items()
+        if isinstance(value, str | float | int)
+        and key not in ("default", "$ref", "additionalProperties")
     }
+    types = _types(known)
+    shaped["type"] = types if len(types) > 1 else types[0]
+    if "items" in known:
+        shaped["items"] = {"type": _types(known["items"])}
+    return shaped
 
 
-def _for_airflow(schema: dict[str, Any]) -> dict[str, Any]:
-    """Give a schema one list of types, by which the form chooses the field."""
-    options = schema.get("anyOf") or schema.get("oneOf") or []
-    types = sorted({each.get("type", "object") for each in options})
-    shaped = {key: value for key, value in schema.items() if key != "default"}
-    return {**shaped, "type": types} if types and "type" not in shaped else shaped
+def _types(schema: Mapping[str, Any]) -> list[str]:
+    """Return the types that a schema allows; what it refers to are objects."""
+    options = schema.get("anyOf") or schema.get("oneOf") or [schema]
+    return sorted({each.get("type", "object") for each in options})
