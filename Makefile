@@ -10,7 +10,7 @@ CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 
-.PHONY: help install run up down status logs reset test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history forget anchors prices doctor acceptance bench-generation bench-statistics
+.PHONY: help install run up down status logs reset test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history forget anchors prices doctor acceptance bench-generation bench-statistics bench-parse bench-nights
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -52,6 +52,12 @@ bench-generation: install ## Measure asking models beside seven other ways: ARGS
 
 bench-statistics: install ## Measure counting 10,000 judgments, beside inspect_ai
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.verdict $(ARGS)
+
+bench-parse: install ## Measure parsing thirty evaluation files, beside thirty plain DAGs
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.parse $(ARGS)
+
+bench-nights: install ## Ten evaluations, 21 nights, 5 % faults; goes on where it was: ARGS="--report"
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.nights $(ARGS)
 
 lint: install ## Check style, types and generated files
 	$(BIN)/ruff check
