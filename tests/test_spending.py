@@ -170,7 +170,7 @@ def test_an_endpoint_costs_from_its_creation_to_its_deletion_however_often_its_t
     assert life == {"instance_type": "ml.g5.2xlarge", "instances": 1, "deleted_at": None}
     before = amounts(run)["endpoint of tiny"]
     time.sleep(1)
-    assert amounts(run)["endpoint of tiny"] - before == pytest.approx(1.8 / 3600, rel=0.9)
+    assert amounts(run)["endpoint of tiny"] - before > 0.9 * 1.8 / 3600
     delete = operator(DeleteEndpointOperator, run, deployment)
     in_service(aws, name)
     delete.execute({})
