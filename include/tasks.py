@@ -80,8 +80,8 @@ def gate(outlet: Asset | None, **options: Any) -> Any:
     """
     outlets = [outlet] if outlet else []
 
+    # Without functools.wraps: Airflow hands a task what the signature of the wrapped one asks for.
     @task(doc_md=steps.gate.__doc__, outlets=outlets, multiple_outputs=False, **options)
-    @functools.wraps(steps.gate)
     def gate(
         run: RunRecord | None, summary_uri: str | None, approved: bool | None, **context: Any
     ) -> str:

@@ -1,0 +1,31 @@
+"""Facts about steps as Airflow's tasks: what Airflow hands them, and what they hand on."""
+
+import json
+from dataclasses import asdict
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk import DAG, Asset
+from run_work import config, new_run
+from sandbox_server import Sandbox
+from summaries import make_comparison, make_summary
+
+from include import storage
+from include.tasks import gate
+
+
+def test_the_gate_of_an_evaluation_hands_its_verdict_to_those_who_wait_for_the_asset(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_SANDBOX", sandbox.airflow_connection())
+    run = new_run(sandbox, config("s3://b/p.jsonl"))
+    uri = run.folder.write(
+        storage.SUMMARY, json.dumps(asdict(make_summary(make_comparison())), default=str)
+    )
+    outlet = Asset("nova_judge/asking")
+    with DAG("d", schedule=None):
+        task = gate(outlet)(run.record, uri, None).operator
+    event = SimpleNamespace(extra={})
+    assert task.execute({"outlet_events": {outlet: event}}) == "pass"
+    assert event.extra["gate"] == "pass"
+    assert event.extra["verdicts"] == {"claude": "candidate_better"}
