@@ -102,7 +102,8 @@ class Nights:
             passed += 1
             rest = (time.monotonic() - began) / passed * (nights - night)
             end = datetime.now().astimezone() + timedelta(seconds=rest)
-            say(f"night {night:2} of {nights}  {self._said(night)}; all end at about {end:%H:%M}")
+            expected = f"; the last ends at about {end:%H:%M}" if rest else ""
+            say(f"night {night:2} of {nights}  {self._said(night)}{expected}")
 
     def up(self, night: int) -> None:
         """Start what is not running, with the sandbox of this night."""
@@ -232,6 +233,7 @@ def results_of(counted: Counted, wanted: int) -> Iterator[Result]:
         ("runs_ended", ended, "runs"),
         ("runs_lost", len(counted.lost), "runs"),
         ("runs_doubled", len(counted.doubled), "runs"),
+        ("runs_wrong", len(counted.wrong), "runs"),
         ("runs_partial", len(counted.partial), "runs"),
         ("history_rows", sum(len(run.rows) for run in counted.runs), "rows"),
         ("judge_jobs_paid_twice", len(counted.paid_twice), "jobs"),
@@ -242,6 +244,8 @@ def results_of(counted: Counted, wanted: int) -> Iterator[Result]:
         ("night", counted.night_seconds, "s"),
     ]
     yield from (Result(OURS, case, metric, value, unit) for metric, value, unit in numbers)
+    for task, tries in counted.retries.most_common():
+        yield Result(OURS, f"{case}, {task}", "tasks_tried_again", tries, "tries")
     for rule in (None, *RULES):
         said = counted.decisions(rule)
         of = f"{case}, {rule or 'all gates'}"
@@ -272,6 +276,7 @@ def problems_of(counted: Counted, nights: int, names: Sequence[str]) -> Iterator
     for what, found in (
         ("Lost", counted.lost),
         ("Doubled", counted.doubled),
+        ("Not what the gate says", counted.wrong),
         ("Paid twice", counted.paid_twice),
         ("Left", counted.left),
     ):

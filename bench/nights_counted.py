@@ -86,11 +86,25 @@ class Counted:
         return [_named(run) for run in self.runs if len(run.rows) > self.candidates[run.evaluation]]
 
     @property
+    def wrong(self) -> list[str]:
+        """Runs that failed though their gate did not, or the other way round."""
+        return [
+            _named(run)
+            for run in self.runs
+            if run.has_ended
+            and run.rows
+            and (run.state == "failed") != (run.rows[0].gate == "fail")
+            and run not in self._partial
+        ]
+
+    @property
     def partial(self) -> list[str]:
         """Runs that have a verdict about some candidates, but not about all."""
-        return [
-            _named(run) for run in self.runs if 0 < len(run.rows) < self.candidates[run.evaluation]
-        ]
+        return [_named(run) for run in self._partial]
+
+    @property
+    def _partial(self) -> list[Run]:
+        return [run for run in self.runs if 0 < len(run.rows) < self.candidates[run.evaluation]]
 
     @property
     def retries(self) -> Counter[str]:

@@ -85,6 +85,16 @@ def test_more_rows_than_candidates_are_doubled_and_fewer_partial() -> None:
     assert found.lost == []
 
 
+def test_a_run_that_does_not_end_as_its_gate_says_is_wrong() -> None:
+    found = counted(
+        run(1, "inconclusive"),
+        run(2, "inconclusive", state="failed"),
+        run(3, "fail", state="failed"),
+        run(4, "fail"),
+    )
+    assert found.wrong == ["a night-002 (failed, 1 rows)", "a night-004 (success, 1 rows)"]
+
+
 def test_the_first_run_of_a_regression_gate_decides_nothing() -> None:
     first = run(1, "pass")
     first = replace(first, rows=[replace(row, change=None) for row in first.rows])
@@ -103,9 +113,12 @@ def test_shares_have_wilson_intervals() -> None:
 
 
 def test_what_must_not_be_is_named() -> None:
-    found = counted(run(1, "pass"), left=["endpoint e"], paid_twice=["nj-x"])
+    found = counted(
+        run(1, "pass"), run(3, "pass", state="failed"), left=["endpoint e"], paid_twice=["nj-x"]
+    )
     assert list(nights.problems_of(found, 2, ["a"])) == [
         "Not triggered: a night-002",
+        "Not what the gate says: a night-003 (failed, 1 rows)",
         "Paid twice: nj-x",
         "Left: endpoint e",
     ]
