@@ -10,7 +10,7 @@ CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 
-.PHONY: help install run up down status logs reset test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history forget anchors prices doctor acceptance bench-generation bench-statistics bench-parse bench-nights
+.PHONY: help install run up down status logs reset airflow test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history forget anchors prices doctor acceptance bench-generation bench-statistics bench-parse bench-nights
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -37,6 +37,9 @@ down: ## Stop all that was started
 status: ## Say what is running
 logs: ## Follow the logs of Airflow and the sandbox
 reset: ## Stop, and forget the local state
+
+airflow: install ## Airflow's own command line for this copy: ARGS="dags unpause nova_llm_judge__nightly"
+	@$(BIN)/python -m scripts.local airflow $(ARGS)
 
 # Two at a time; tests/conftest.py says what must not run at once.
 PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder

@@ -109,6 +109,24 @@ def check_file(kind: str, path: Path) -> None:
         resolve_config(load_evaluation(path), name=path.name)
 
 
+SECTIONS = ("schedule", "dataset", "parameters", "generation", "judge", "gate")
+"""Keys of an evaluation that are groups of keys."""
+
+
+def overridden(evaluation: Mapping[str, Any], conf: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an evaluation in which the conf of a run has changed some keys.
+
+    Sections are changed key by key: who raises the gate's margin keeps its rule. All else, models
+    included, is taken as a whole.
+    """
+    changed = {**evaluation, **conf}
+    for key in SECTIONS:
+        known, wanted = evaluation.get(key), conf.get(key)
+        if isinstance(known, Mapping) and isinstance(wanted, Mapping):
+            changed[key] = {**known, **wanted}
+    return changed
+
+
 def form(evaluation: Mapping[str, Any] | None) -> dict[str, tuple[dict[str, Any], Any]]:
     """Return schema and default of each key that the trigger form shows.
 
@@ -377,7 +395,7 @@ def _problem(model: Any, data: Any, error: Any, source: _Source) -> str:
     where = source.at(place)
     if error["type"] == "extra_forbidden":
         name = str(place[-1])
-        message = f"there is no such key{_nearest(name, known)}; known are {', '.join(known)}"
+        message = f"there is no such key{_nearest(name, known)} (known: {', '.join(known)})"
     elif error["type"] == "missing":
         message = "is needed"
     elif error["type"].startswith("union_tag"):

@@ -186,9 +186,9 @@ def local_file(source: str, s3: BaseClient | None = None, *, key: str) -> Iterat
         return
     path = _find(source)
     if path is None:
-        raise DatasetError(
-            f"{key}: there is no file {source}, neither in {Path.cwd()} nor in {ROOT}"
-        )
+        places = " nor in ".join(dict.fromkeys(map(str, (Path.cwd(), ROOT))))
+        neither = "neither in" if " nor in " in places else "not in"
+        raise DatasetError(f"{key}: there is no file {source}, {neither} {places}")
     yield path
 
 

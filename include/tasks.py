@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundExceptio
 
 from include import account, ownership, steps, texts
 from include.config import Environment
-from include.config_files import load_environment
+from include.config_files import load_environment, overridden
 from include.errors import AccountError, GenerationError, JudgeError
 from include.runs import Client, Run, RunRecord, open_run
 from include.storage import RunFolder
@@ -99,7 +99,7 @@ def resolve(evaluation: dict[str, Any] | None = None, **context: Any) -> dict[st
     """Turn the run's conf into a checked, complete config in a new run folder."""
     dag_run, params = context["dag_run"], dict(context["params"])
     # Given conf stands alone in the general DAG: half of it from the form's example would surprise.
-    conf = {**(evaluation or {}), **(dag_run.conf or {})} or params
+    conf = overridden(evaluation or {}, dag_run.conf or {}) or params
     with readable_errors():
         record = steps.resolve(
             conf,

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from include import config_files
-from include.errors import ConfigError
+from include import config_files, recipes, rows
+from include.errors import ConfigError, JudgeError
 
 TEMPLATE = Path(__file__).with_name("new_evaluation.yaml")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -43,11 +43,34 @@ def check() -> Iterator[tuple[str, str | None]]:
         for path in sorted((home / kind).glob("*.yaml")):
             try:
                 config_files.check_file(kind, path)
-            except ConfigError as error:
-                yield f"{kind}/{path.name}", str(error)
+                if kind == "evaluations":
+                    _check_what_is_read(path)
+            except JudgeError as error:
+                yield f"{kind}/{path.name}", _with_file(str(error), path.name)
             else:
                 yield f"{kind}/{path.name}", None
     yield from _twice(home / "evaluations")
+
+
+def _check_what_is_read(path: Path) -> None:
+    """Refuse a recipe, or a file of prompts, that is not here; what lies on S3 is not looked at.
+
+    Raises:
+        JudgeError: Naming the key.
+    """
+    config = config_files.resolve_config(config_files.load_evaluation(path), name=path.name)
+    if not config.judge.recipe.startswith("s3://"):
+        recipes.load(config.judge.recipe, config.judge.overrides)
+    source = config.dataset.source
+    if not source.startswith("s3://") and rows.is_file(source):
+        with rows.local_file(source, key="dataset.source"):
+            pass
+
+
+def _with_file(problem: str, name: str) -> str:
+    """Begin each line of a problem with the file's name."""
+    lines = problem.splitlines()
+    return "\n".join(line if name in line else f"{name}: {line}" for line in lines)
 
 
 def _twice(folder: Path) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from include import trend
+from include import storage, trend
 from include.errors import JudgeError
 from include.storage import RunFolder
 from include.trend import TrendRow
@@ -45,12 +45,14 @@ def main() -> int:
         if not rows:
             known = ", ".join(RunFolder(output.s3, output.at("history")).folders()) or "none"
             raise JudgeError(
-                f"{output.uri} has no history of {arguments.name!r}; there is one of: {known}"
+                f"{output.uri} has no history of {arguments.name!r}: a run is in it once it has a "
+                f"report; there is one of: {known}"
             )
     except (JudgeError, local.LocalError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     print("\n".join(text(rows)))
+    print(f"Last report: {rows[-1].run_folder}/{storage.REPORT}")
     return 0
 
 

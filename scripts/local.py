@@ -107,6 +107,9 @@ def airflow_environment(place: Place) -> dict[str, str]:
         "api__workers": "1",
         "dag_processor__refresh_interval": "10",
         "dag_processor__min_file_process_interval": "30",
+        # On a busy machine a file that is parsed for a minute must not make its DAGs vanish.
+        "dag_processor__dag_file_processor_timeout": "300",
+        "dag_processor__stale_dag_threshold": "600",
         "scheduler__scheduler_idle_sleep_time": "0.3",
         # Its processes share one SQLite file: they wait for each other, not 5 s but a minute.
         "database__sql_alchemy_conn": f"sqlite:///{place.state}/airflow/airflow.db?timeout=60",
@@ -165,7 +168,7 @@ def start_airflow(place: Place) -> None:
         print("Airflow: its settings have changed, restarting it")
         _end(running)
     _refuse_busy_port(place.airflow_port, "AIRFLOW_PORT")
-    print("Starting Airflow (about half a minute)")
+    print("Starting Airflow (half a minute; some minutes on a busy machine)")
     command = [str(Path(sys.executable).with_name("airflow")), "standalone"]
     process = _spawn(place, "airflow", command, airflow_environment(place))
     api, started = Api(place), datetime.now(UTC)
@@ -391,8 +394,10 @@ def _remembered(place: Place, name: str) -> str | None:
 def main() -> int:
     """Run one command."""
     parser = argparse.ArgumentParser(prog="python -m scripts.local", description=__doc__)
-    parser.add_argument("command", choices=["up", "down", "status", "logs", "reset"])
-    command = parser.parse_args().command
+    parser.add_argument("command", choices=["up", "down", "status", "logs", "reset", "airflow"])
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of `airflow`: its own command")
+    given = parser.parse_args()
+    command = given.command
     try:
         place = Place.from_environment()
         if command == "up":
@@ -401,6 +406,9 @@ def main() -> int:
             status(place)
         elif command == "down":
             down(place)
+        elif command == "airflow":
+            program = str(Path(sys.executable).with_name("airflow"))
+            return subprocess.call([program, *given.arguments], env=airflow_environment(place))
         elif command == "status":
             return 0 if status(place) else 1
         elif command == "logs":

@@ -4,12 +4,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from include.config import Evaluation
-from include.config_files import load_evaluation, resolve_config
+from include.config_files import SECTIONS, load_evaluation, overridden, resolve_config
 from include.errors import ConfigError
 from scripts import evaluations
 
@@ -110,3 +112,51 @@ def test_the_command_says_what_is_wrong_and_fails(home):
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 1 and "refused  models/poor.yaml" in ended.stdout
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("baseline", "claud", "there is no model 'claud'; did you mean 'claude'"),
+        ("environment", "sandbo", "'sandbo'"),
+        ("judge", {"recipe": "nova_mikro_llm_judge"}, "nova_mikro_llm_judge"),
+        ("dataset", {"source": "no-such-prompts.jsonl"}, "there is no file no-such-prompts.jsonl"),
+    ],
+)
+def test_what_an_evaluation_refers_to_is_looked_for_and_named_with_the_file(home, key, value, says):
+    path = evaluations.new("nightly")
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), key: value}))
+    (found,) = problems().values()
+    assert says in found
+    assert all(line.startswith("nightly.yaml: ") for line in found.splitlines())
+
+
+def test_conf_changes_a_section_key_by_key_and_all_else_as_a_whole():
+    evaluation = {
+        "baseline": {"name": "a", "provider": "bedrock", "model_id": "x"},
+        "gate": {"rule": "superiority", "margin": 0.1},
+        "dataset": {"source": "p.jsonl", "limit": 10},
+        "schedule": None,
+    }
+    changed = overridden(
+        evaluation,
+        {"gate": {"margin": 0.2}, "dataset": {"limit": None}, "baseline": {"name": "b"}},
+    )
+    assert changed["gate"] == {"rule": "superiority", "margin": 0.2}
+    assert changed["dataset"] == {"source": "p.jsonl", "limit": None}
+    assert changed["baseline"] == {"name": "b"}
+    assert evaluation["gate"]["margin"] == 0.1, "the file's content is not touched"
+    assert overridden({}, {"gate": {"margin": 0.2}}) == {"gate": {"margin": 0.2}}
+
+
+def test_the_sections_of_an_evaluation_are_its_groups_of_keys():
+    groups = {
+        name
+        for name, field in Evaluation.model_fields.items()
+        if any(
+            isinstance(kind, type) and issubclass(kind, BaseModel)
+            for kind in (field.annotation, *get_args(field.annotation))
+        )
+        and name not in ("baseline", "candidates", "alerts")
+    }
+    assert groups == set(SECTIONS)
