@@ -7,6 +7,7 @@ that its texts are to go. What is deleted is listed first, so that it can be sho
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,12 @@ NO_EVALUATIONS = {"anchors", "history", texts.NOTES.rstrip("/")}
 NO_RUNS = {"accepted"}
 """Folders right below an evaluation's that are no runs."""
 NEAREST = 5
+
+BEGUN = re.compile(
+    r"(config|summary)\.json|prompts/index\.json|pairs/.+/pairs\.jsonl|(comparisons|judgments)/.+"
+)
+"""Names of what tasks write when they begin or end. All else may come late: from a stopped job, a
+worker that is being killed, the janitor."""
 
 
 @dataclass(frozen=True)
@@ -140,22 +147,20 @@ def belongings(output: RunFolder, place: Place, *, with_history: bool = True) ->
 def going_on(folder: RunFolder, now: datetime | None = None) -> str | None:
     """Say why a run counts as going on; None if it is over.
 
-    It is over when its gate has written `ended.json`, the last that a run writes. A run that died
-    before, or that was cleared since, counts as over when nothing has been written for 26 hours,
-    which is more than any job takes; where a person may be asked about the gate, for longer.
+    It is over when its gate has written `ended.json`, unless a task was cleared since and has begun
+    again. A run without that end counts as over when nothing has been written for 26 hours, which
+    is more than any job takes; where a person may be asked about the gate, for longer.
 
     Args:
         folder: Of the run.
         now: For tests.
     """
     now = now or datetime.now(UTC)
-    written = {
-        name: at
-        for name, at in folder.written("").items()
-        if name != storage.NO_TEXTS and not name.endswith(f"/{storage.DIGESTS}")
-    }
-    last = max(written.values(), default=None)
-    if last is None or written.get(storage.ENDED) == last:
+    written = folder.written("")
+    ended, last = written.get(storage.ENDED), max(written.values(), default=None)
+    if last is None:
+        return None
+    if ended and not any(at > ended for name, at in written.items() if BEGUN.fullmatch(name)):
         return None
     patience = MAX_AGE + _asked_for(folder, written)
     if now - last > patience:

@@ -17,8 +17,7 @@ from include import costs, ledger
 from include.config import BedrockModel, RunConfig
 from include.costs import Estimate, Use
 from include.prices import Prices
-from include.records import Response
-from include.storage import ESTIMATE, RunFolder
+from include.storage import DIGESTS, ESTIMATE, RunFolder
 
 ENDED = ("Completed", "Failed", "Stopped")
 """TrainingJobStatus of a job that costs nothing any more."""
@@ -96,18 +95,22 @@ class Spending:
         return [*tokens, *_endpoints(self._prices, self.folder)]
 
     def _count_tokens(self) -> None:
-        """Count the tokens of every stored row of Bedrock's models, failed tries included."""
+        """Count the tokens of every stored row of Bedrock's models, failed tries included.
+
+        Of a run that keeps no texts and begins anew, rows of the time before are digests.
+        """
         for model in self._config.models:
             if not isinstance(model, BedrockModel):
                 continue
             for name in self.folder.names(f"responses/{model.name}/"):
-                if name in self._read or not ledger.RANGE.search(name):
+                is_part = ledger.RANGE.search(name) or name.endswith(f"/{DIGESTS}")
+                if name in self._read or not is_part:
                     continue
-                for row in self.folder.read_records(name, Response):
-                    if not row.reused_from:
-                        batch = row.latency_ms is None  # only who is asked one by one has one
-                        self._tokens[model.name, batch, "input"] += row.input_tokens or 0
-                        self._tokens[model.name, batch, "output"] += row.output_tokens or 0
+                for row in map(json.loads, self.folder.lines(name)):
+                    if not row["reused_from"]:
+                        batch = row["latency_ms"] is None  # only who is asked one by one has one
+                        self._tokens[model.name, batch, "input"] += row["input_tokens"] or 0
+                        self._tokens[model.name, batch, "output"] += row["output_tokens"] or 0
                 self._read.add(name)
 
     def _jobs(self) -> list[tuple[str, Use]]:

@@ -193,7 +193,8 @@ def test_a_run_that_was_cleared_since_its_end_is_going_on(
     again = {**written, "pairs/claude/pairs.jsonl": last + timedelta(seconds=1)}
     monkeypatch.setattr(RunFolder, "written", lambda *_: again)
     assert forgetting.going_on(folder)
-    late = {**written, storage.NO_TEXTS: last + timedelta(hours=1)}
+    names = (storage.NO_TEXTS, "judge/claude/job/output/output.tar.gz", "spent/endpoints/qwen.json")
+    late = {**written, **dict.fromkeys(names, last + timedelta(hours=1))}
     monkeypatch.setattr(RunFolder, "written", lambda *_: late)
     assert forgetting.going_on(folder) is None
 

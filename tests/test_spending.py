@@ -27,7 +27,7 @@ from run_work import (
 )
 from sandbox_server import Sandbox, running_sandbox
 
-from include import costs, ledger, spending, steps, storage
+from include import costs, ledger, spending, steps, storage, texts
 from include.errors import BudgetError, ConfigError, ResultsError
 from include.operators import (
     BatchOperator,
@@ -487,3 +487,12 @@ def test_money_is_looked_at_once_for_each_part_that_is_stored(aws: Sandbox, rows
     looking.spent()
     assert len(read) == 14
     assert all(ledger.RANGE.search(name) for name in read)
+
+
+def test_what_was_spent_is_known_when_the_texts_are_gone(aws: Sandbox, rows: str) -> None:
+    run = new_run(aws, config(rows, **SHORT, store_text=False))
+    generate(run, steps.load_prompts(run))
+    before = amounts(run)
+    assert sum(before.values()) > 0
+    texts.remove(run.folder)
+    assert amounts(run) == pytest.approx(before)
