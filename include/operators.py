@@ -605,8 +605,8 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
         from botocore.exceptions import ClientError
 
         name = request["TrainingJobName"]
-        run = self._opened()
         with readable_errors():
+            run = self._opened()
             request = steps.within_budget(run, self.config, request)
             steps.forget_comparison(run, self.config["candidate"])
         self.log.info("Starting judge job %s for %d pairs", name, self.config["pairs"])
@@ -660,14 +660,14 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
     def _failure(self, description: dict[str, Any]) -> Exception:
         name, status = description["TrainingJobName"], description["TrainingJobStatus"]
         reason = description.get("FailureReason") or description["SecondaryStatus"]
-        if self._ended_by_budget(description):
-            steps.cap_judge(self._opened(without_texts=True), self.config)
-            reason += ": the budget allowed it no more time"
-        said: list[str] = []
-        if self._opened(without_texts=True).config.store_text:
+        run, said = self._opened(without_texts=True), []
+        if run.config.store_text:
             said = cloudwatch.tail(aws(self.aws_conn_id)("logs"), cloudwatch.TRAINING_JOBS, name)
         else:
             reason = f"{description['SecondaryStatus']}: {_kind(reason)}"
+        if self._ended_by_budget(description):
+            steps.cap_judge(run, self.config)
+            reason += ": the budget allowed it no more time"
         message = _with_log(f"judge job {name} is {status}: {reason}", said)
         return AirflowFailException(message) if _is_final(description) else JudgeJobError(message)
 

@@ -24,8 +24,8 @@ from include.storage import RunFolder
 
 KEPT = re.compile(
     r"""
-    (config|summary|ended|no-texts)\.json | report\.html
-    | (recipe|charts|judgments|comparisons|notices|progress)/.+
+    (config|summary|estimate|ended|no-texts)\.json | report\.html
+    | (recipe|charts|judgments|comparisons|notices|progress|spent|capped)/.+
     | prompts/index\.json | responses/[^/]+/settings\.json
     | (prompts|responses/[^/]+|pairs/[^/]+)/digests\.jsonl
     | batch/[^/]+/\d+/job\.json | judge/.+/summarized-[0-9a-f]+

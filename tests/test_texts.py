@@ -448,3 +448,17 @@ def test_models_are_tried_with_a_prompt_of_ours(
     asking.ask_first(run, run.model("nova"), deployment(run, "nova"))
     (body,) = asked(sandbox, "Converse")
     assert WORD not in json.dumps(body)
+
+
+def test_what_a_run_was_estimated_to_cost_and_has_spent_is_no_text(sandbox: Sandbox) -> None:
+    folder = RunFolder(sandbox.client("s3"), f"s3://nova-judge-sandbox/{uuid4()}")
+    names = [
+        storage.ESTIMATE,
+        "capped/judge.json",
+        "spent/endpoints/qwen.json",
+        "spent/judge/c/job",
+    ]
+    for name in names:
+        folder.write(name, "{}")
+    texts.remove(folder)
+    assert set(names) <= set(folder.names(""))
