@@ -26,6 +26,7 @@ from include import (
     judge,
     ledger,
     model_summary,
+    overview,
     paired,
     parity,
     reconcile,
@@ -169,6 +170,7 @@ def publish(
     page = report.render(summary, drawings=drawn.drawings, examples=shown)
     folder.write(storage.REPORT, page, "text/html; charset=utf-8")
     trend.write(output, summary, folder)
+    overview.add(output, trend.rows(summary, folder))
     body = json.dumps(dataclasses.asdict(summary), indent=2, allow_nan=False)
     return folder.write(storage.SUMMARY, body)
 

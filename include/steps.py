@@ -518,7 +518,7 @@ def _judge_cap(candidate: str) -> str:
 
 def summarize(run: Run, job: JudgeJob) -> str:
     """Read what the judge wrote, and count it into a comparison."""
-    from include import judge_output, winrate
+    from include import browse, judge_output, preferences, winrate
     from include.records import GenerationErrors
 
     candidate = job["candidate"]
@@ -554,8 +554,11 @@ def summarize(run: Run, job: JudgeJob) -> str:
         storage.to_parquet(judgments, Judgment),
         "application/vnd.apache.parquet",
     )
-    if output and output.rubric:
-        run.folder.write_records(f"judgments/{candidate}.rubric.jsonl", output.rubric)
+    scores = output.rubric if output else []
+    if scores:
+        run.folder.write_records(f"judgments/{candidate}.rubric.jsonl", scores)
+    resolved = preferences.resolve_pairs(pairs, judgments)
+    browse.write(run.folder, candidate, resolved, scores, with_texts=run.config.store_text)
     log.info(comparison.sentence)
     return run.folder.write(
         _comparison(candidate),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ Record = TypeVar("Record")
 
 IN_MEMORY = 8 * 1024**2
 """Bytes of a file that are kept in memory; a larger one moves to disk."""
+
+RANGE = 64 * 1024
+"""Bytes of an object that are fetched at once where less is wanted."""
 
 CONFIG = "config.json"
 ESTIMATE = "estimate.json"
@@ -74,6 +78,10 @@ class RunFolder:
         with self.open(name) as file:
             yield from file
 
+    def ranges(self, name: str) -> IO[bytes]:
+        """Return one object as a file of which only the parts are fetched that are read."""
+        return io.BufferedReader(_Ranges(self.s3, *split_uri(self.at(name))), RANGE)
+
     def names(self, prefix: str) -> list[str]:
         """Return the names below `prefix`, sorted."""
         return sorted(self.written(prefix))
@@ -119,6 +127,38 @@ class RunFolder:
         """Store records as a part below `prefix`, named by its content, and return the URI."""
         body = to_lines(map(vars, records))
         return self.write(f"{prefix}/part-{hashlib.sha256(body).hexdigest()[:24]}.jsonl", body)
+
+
+class _Ranges(io.RawIOBase):
+    """An object on S3, read in parts (S3: GetObject with Range)."""
+
+    def __init__(self, s3: BaseClient, bucket: str, key: str) -> None:
+        self._s3, self._what, self._at = s3, {"Bucket": bucket, "Key": key}, 0
+        self._size: int = s3.head_object(**self._what)["ContentLength"]
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = start + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        end = min(self._at + len(buffer), self._size)
+        if end <= self._at:
+            return 0
+        said = self._s3.get_object(**self._what, Range=f"bytes={self._at}-{end - 1}")
+        body: bytes = said["Body"].read()
+        buffer[: len(body)] = body
+        self._at += len(body)
+        return len(body)
 
 
 def _one_piece_at_a_time() -> Any:

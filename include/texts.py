@@ -28,7 +28,7 @@ KEPT = re.compile(
     | (recipe|charts|judgments|comparisons|notices|progress|spent|capped)/.+
     | prompts/index\.json | responses/[^/]+/settings\.json
     | (prompts|responses/[^/]+|pairs/[^/]+)/digests\.jsonl
-    | batch/[^/]+/\d+/job\.json | judge/.+/summarized-[0-9a-f]+
+    | batch/[^/]+/\d+/job\.json | browse/[^/]+/index\.parquet | judge/.+/summarized-[0-9a-f]+
     """,
     re.VERBOSE,
 )

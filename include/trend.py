@@ -98,11 +98,16 @@ def write(output: RunFolder, summary: Summary, folder: RunFolder) -> str | None:
         summary: Of the run.
         folder: Of the run.
     """
-    rows = [_row(summary, comparison, folder) for comparison in summary.comparisons]
-    if not rows:
+    found = rows(summary, folder)
+    if not found:
         return None
     name = name_of(summary.evaluation, folder.uri.rpartition("/")[2])
-    return output.write(name, _to_parquet(rows), "application/vnd.apache.parquet")
+    return output.write(name, _to_parquet(found), "application/vnd.apache.parquet")
+
+
+def rows(summary: Summary, folder: RunFolder) -> list[TrendRow]:
+    """Return the rows of a run: one for each comparison."""
+    return [_row(summary, comparison, folder) for comparison in summary.comparisons]
 
 
 def name_of(evaluation: str, run_slug: str) -> str:

@@ -1,16 +1,51 @@
-"""What the project adds to the Airflow UI: links from tasks to the AWS console."""
+"""What the project adds to the Airflow UI: pages, and links from tasks to the AWS console."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
 
 from include.operators import LINKS
 
+PREFIX = "/nova-judge"
+
+
+class Pages:
+    """The pages' app, built when somebody first asks: every process of Airflow loads plugins."""
+
+    def __init__(self) -> None:
+        self._app: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request (ASGI)."""
+        if self._app is None:
+            from include.web.app import create_app
+
+            self._app = create_app()
+        await self._app(scope, receive, send)
+
 
 class NovaJudgePlugin(AirflowPlugin):
-    """Registers the links, so that the UI can show them."""
+    """Registers links and pages, so that the UI can show them."""
 
     name = "nova_judge"
     operator_extra_links: ClassVar[list[object]] = [link() for link in LINKS]
+    fastapi_apps: ClassVar[list[dict[str, object]]] = [
+        {"app": Pages(), "url_prefix": PREFIX, "name": "Nova Judge"}
+    ]
+    external_views: ClassVar[list[dict[str, str]]] = [
+        {
+            "name": "Evaluations",
+            "href": f"{PREFIX}/",
+            "destination": "nav",
+            "category": "browse",
+            "url_route": "evaluations",
+        },
+        {
+            "name": "Nova Judge",
+            "href": f"{PREFIX}/runs/{{DAG_ID}}/{{RUN_ID}}",
+            "destination": "dag_run",
+            "url_route": "nova-judge",
+        },
+    ]

@@ -72,6 +72,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evidence": {"preferences", "records", "rubric", "storage"},
     "history": {"parity", "records", "storage"},
     "trend": {"records", "storage"},
+    "overview": {"storage", "trend"},
+    "browse": {"examples", "preferences", "records", "rubric", "storage"},
     "drift": {"history", "paired", "pairs", "preferences", "records", "rows", "storage"}
     | {"wording"},
     "examples": {"preferences"},
@@ -83,7 +85,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # where they are put together
     "publish": {"charts", "config", "costs", "drift", "evidence", "examples", "gate", "history"}
     | {"judge", "ledger", "model_summary", "paired", "parity", "reconcile", "records", "report"}
-    | {"spending", "storage", "trend"},
+    | {"overview", "spending", "storage", "trend"},
     "runs": GROUND,
     "asking": GROUND
     | {"batch", "existing_responses", "generate", "ledger", "pace", "providers", "quotas"}
@@ -91,7 +93,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "steps": GROUND
     | {"asking", "deploy", "judge", "judge_output", "ledger", "pairs", "preflight", "prompts"}
     | {"costs", "drift", "generate", "history", "planning", "preferences", "publish", "runs"}
-    | {"spending", "texts", "trend", "winrate"},
+    | {"browse", "spending", "texts", "trend", "winrate"},
     "forgetting": {"erasure", "errors", "history", "names", "ownership", "storage", "texts"}
     | {"trend"},
     # the glue to Airflow

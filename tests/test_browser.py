@@ -71,6 +71,46 @@ def test_the_form_starts_with_the_example(page: Any, copy: Copy) -> None:
     page.get_by_text("include/samples/prompts.jsonl").first.wait_for()  # its editor loads lazily
 
 
+def frame(page: Any, address: str, of: str) -> Any:
+    """Go to a page of Airflow and return the frame in it that shows one of ours."""
+    page.goto(address)
+    page.wait_for_selector("iframe")
+    handle = page.query_selector("iframe")
+    found = handle.content_frame()
+    found.wait_for_url(f"**/nova-judge/{of}**")
+    return found
+
+
+def test_the_verdict_and_the_pairs_are_shown_where_the_run_is(page: Any, copy: Copy) -> None:
+    summary = copy.outcome.summary  # type: ignore[attr-defined]
+    home = f"http://localhost:{copy.airflow_port}"
+    run = f"{home}/dags/nova_llm_judge/runs/{summary['run_id']}"
+    shown = frame(page, f"{run}/plugin/nova-judge", "runs")
+    shown.get_by_text(summary["comparisons"][0]["sentence"]).wait_for()
+    counts = summary["comparisons"][0]["counts"]
+    assert f"{counts['candidate_wins']} won, {counts['baseline_wins']} lost" in shown.content()
+    shown.get_by_text("Pairs that it lost").click()
+    shown.get_by_text(f"{counts['baseline_wins']} of {counts['prompts']} pairs").wait_for()
+    shown.locator("tbody a").first.click()
+    shown.get_by_text("Prompt", exact=True).wait_for()
+    shown.locator("body").press("j")
+    shown.get_by_text("Before (k)").wait_for()
+
+
+def test_the_list_of_evaluations_is_in_the_menu(page: Any, copy: Copy) -> None:
+    shown = frame(page, f"http://localhost:{copy.airflow_port}/plugin/evaluations", "")
+    shown.get_by_role("link", name="qwen-vs-claude").click()
+    shown.get_by_role("heading", name="qwen-vs-claude").wait_for()
+
+
+def test_the_report_is_shown_in_the_run(page: Any, copy: Copy) -> None:
+    run_id = copy.outcome.summary["run_id"]  # type: ignore[attr-defined]
+    address = f"http://localhost:{copy.airflow_port}/dags/nova_llm_judge/runs/{run_id}"
+    shown = frame(page, f"{address}/plugin/nova-judge", "runs")
+    report = shown.frame_locator("iframe.report")
+    report.get_by_text("simulated AWS").first.wait_for()
+
+
 @pytest.mark.parametrize("width", [360, 1200])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_report_fits_the_screen_and_needs_nothing_from_outside(

@@ -1,0 +1,187 @@
+"""Resolved pairs in, two objects that pages read a little of; a page of pairs, or one pair, out.
+
+The index has one short row per pair and is read whole, in one request. The texts lie beside it in
+row groups, of which one is read for a pair: ten thousand pairs page as quickly as ten.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from include.examples import Kind, kind_of
+from include.preferences import ResolvedPair
+from include.records import Preference, RubricScore, Verdict
+from include.rubric import from_lines
+from include.storage import RunFolder
+
+ROWS = 50
+"""Pairs of a row group: so many texts are read to show one pair."""
+
+TITLE = 160
+"""Characters of the prompt that a list shows."""
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """One pair in a list."""
+
+    place: int
+    """Among the run's pairs, from 0."""
+    prompt_id: str
+    title: str
+    """How the prompt begins; empty where texts are not kept."""
+    prompt_digest: str
+    """Of the whole prompt, as the judge saw it."""
+    kind: Kind
+    preference: Preference | None
+    forward: Verdict | None
+    backward: Verdict | None
+    consistent: bool | None
+    category: str | None
+    group: str | None
+    baseline_characters: int | None
+    candidate_characters: int | None
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What one pair says, and how a rubric judge scored it."""
+
+    prompt: str
+    baseline: str | None
+    candidate: str | None
+    rubric: str | None
+    """A `RubricScore` as JSON."""
+
+
+INTEGERS = ("place", "baseline_characters", "candidate_characters")
+
+
+def write(
+    folder: RunFolder,
+    candidate: str,
+    pairs: Sequence[ResolvedPair],
+    scores: Iterable[RubricScore],
+    *,
+    with_texts: bool = True,
+) -> None:
+    """Store the pairs of one comparison for `Pairs`.
+
+    Args:
+        folder: The run folder.
+        candidate: Its name.
+        pairs: Every pair, in the data set's order.
+        scores: A rubric judge's, if it is one.
+        with_texts: Whether texts are kept; else there is only the index, without the prompts.
+    """
+    index = [_index_row(place, row) for place, row in enumerate(pairs)]
+    kind = "application/vnd.apache.parquet"
+    if not with_texts:
+        bare = [dataclasses.replace(row, title="") for row in index]
+        folder.write(_index(candidate), _to_parquet(bare, IndexRow), kind)
+        return
+    by_prompt = {each.prompt_id: json.dumps(dataclasses.asdict(each)) for each in scores}
+    texts = [
+        Texts(
+            row.pair.prompt,
+            row.pair.baseline,
+            row.pair.candidate,
+            by_prompt.get(row.pair.prompt_id),
+        )
+        for row in pairs
+    ]
+    folder.write(_texts(candidate), _to_parquet(texts, Texts), kind)
+    folder.write(_index(candidate), _to_parquet(index, IndexRow), kind)
+
+
+def _index_row(place: int, row: ResolvedPair) -> IndexRow:
+    pair = row.pair
+    return IndexRow(
+        place=place,
+        prompt_id=pair.prompt_id,
+        prompt_digest=hashlib.sha256(pair.prompt.encode("utf-8", "surrogatepass")).hexdigest()[:16],
+        title=" ".join(pair.prompt[: 4 * TITLE].split())[:TITLE],
+        kind=kind_of(row),
+        preference=row.preference,
+        forward=row.verdict("forward"),
+        backward=row.verdict("backward"),
+        consistent=row.consistent,
+        category=pair.category,
+        group=pair.group,
+        baseline_characters=None if pair.baseline is None else len(pair.baseline),
+        candidate_characters=None if pair.candidate is None else len(pair.candidate),
+    )
+
+
+class Pairs:
+    """The stored pairs of one comparison.
+
+    Args:
+        folder: The run folder.
+        candidate: Its name.
+    """
+
+    def __init__(self, folder: RunFolder, candidate: str) -> None:
+        self._folder, self._candidate = folder, candidate
+
+    def index(self) -> list[IndexRow]:
+        """Return every pair as a short row, in order."""
+        from pyarrow import BufferReader, parquet
+
+        table = parquet.read_table(BufferReader(self._folder.read(_index(self._candidate))))
+        return [IndexRow(**row) for row in table.to_pylist()]
+
+    def texts(self, place: int) -> Texts | None:
+        """Return the texts of one pair; None where they are not kept, or there is no such pair."""
+        from pyarrow import parquet
+
+        name = _texts(self._candidate)
+        if name not in self._folder.names(name):
+            return None
+        with self._folder.ranges(name) as file:
+            stored = parquet.ParquetFile(file)
+            group, row = divmod(place, ROWS)
+            if not 0 <= place < stored.metadata.num_rows:
+                return None
+            return Texts(**stored.read_row_group(group).slice(row, 1).to_pylist()[0])
+
+
+def score_of(texts: Texts) -> RubricScore | None:
+    """Return how a rubric judge scored a pair."""
+    return from_lines(texts.rubric.encode())[0] if texts.rubric else None
+
+
+def _storable(value: Any) -> Any:
+    """Return a value that parquet takes: half a character, which JSON can hold, is replaced."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+def _index(candidate: str) -> str:
+    return f"browse/{candidate}/index.parquet"
+
+
+def _texts(candidate: str) -> str:
+    return f"browse/{candidate}/texts.parquet"
+
+
+def _to_parquet(rows: Sequence[Any], row_type: type) -> bytes:
+    import pyarrow
+    from pyarrow import parquet
+
+    types = {
+        "consistent": pyarrow.bool_(),
+        **dict.fromkeys(INTEGERS, pyarrow.int64()),
+    }
+    names = [field.name for field in dataclasses.fields(row_type)]
+    schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in names])
+    columns = {name: [_storable(getattr(row, name)) for row in rows] for name in names}
+    sink = io.BytesIO()
+    size = ROWS if row_type is Texts else len(rows) or 1
+    parquet.write_table(pyarrow.table(columns, schema), sink, row_group_size=size)
+    return sink.getvalue()

@@ -1,0 +1,145 @@
+"""All evaluations of an environment at a glance: rows of runs in, one small object on S3 out.
+
+The history has an object per run, too many to read for a page. This one holds the last points of
+every evaluation; each run adds its own, and two that end together do not lose each other's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from include.storage import RunFolder, split_uri
+from include.trend import BREAKS, TrendRow
+
+NAME = "history/overview.json"
+
+MOST_POINTS = 30
+"""Of each candidate: what a sparkline shows."""
+
+TRIES = 20
+"""Of a write that others were quicker with."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One comparison of one run; shares are from 0 to 1."""
+
+    evaluation: str
+    candidate: str
+    baseline: str
+    started_at: str
+    """ISO 8601, UTC."""
+    dag_id: str
+    run_id: str
+    run_folder: str
+    status: str
+    verdict: str
+    gate: str
+    win_rate: float | None
+    low: float | None
+    high: float | None
+    cost: float | None
+    currency: str | None
+    question: str
+    """Digest of what was asked of whom and by which judge: another one breaks the line."""
+
+
+def add(output: RunFolder, rows: Sequence[TrendRow]) -> None:
+    """Add the rows of one run; those of the same run that are there are replaced.
+
+    S3 takes the object only if nobody has written it since it was read (PutObject: If-Match).
+
+    Args:
+        output: The environment's `output_s3_uri`.
+        rows: Of one run.
+
+    Raises:
+        ClientError: S3 refuses, for another reason than that others were quicker every time.
+    """
+    from botocore.exceptions import ClientError
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
+
+    def is_outrun(error: BaseException) -> bool:
+        codes = ("PreconditionFailed", "ConditionalRequestConflict")
+        return isinstance(error, ClientError) and error.response["Error"]["Code"] in codes
+
+    again = Retrying(
+        retry=retry_if_exception(is_outrun),
+        stop=stop_after_attempt(TRIES),
+        wait=wait_random(0, 0.5),
+        reraise=True,
+    )
+    again(_add, output, rows)
+
+
+def _add(output: RunFolder, rows: Sequence[TrendRow]) -> None:
+    bucket, key = split_uri(output.at(NAME))
+    found, etag = _read(output)
+    guard = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+    body = json.dumps(_merged(found, rows)).encode()
+    output.s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", **guard)
+
+
+def read(output: RunFolder) -> dict[str, list[Point]]:
+    """Return the points of every evaluation by its name, the oldest first."""
+    found, _ = _read(output)
+    return {name: [Point(**each) for each in points] for name, points in found.items()}
+
+
+def _read(output: RunFolder) -> tuple[dict[str, list[dict[str, Any]]], str | None]:
+    from botocore.exceptions import ClientError
+
+    bucket, key = split_uri(output.at(NAME))
+    try:
+        answer = output.s3.get_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchKey":
+            raise
+        return {}, None
+    return json.loads(answer["Body"].read()), answer["ETag"]
+
+
+def _merged(
+    found: dict[str, list[dict[str, Any]]], rows: Sequence[TrendRow]
+) -> dict[str, list[dict[str, Any]]]:
+    merged = {name: list(points) for name, points in found.items()}
+    for row in rows:
+        others = [
+            each
+            for each in merged.get(row.evaluation, [])
+            if (each["run_folder"], each["candidate"]) != (row.run_folder, row.candidate)
+        ]
+        points = sorted([*others, dataclasses.asdict(_point(row))], key=lambda p: p["started_at"])
+        merged[row.evaluation] = _last(points)
+    return merged
+
+
+def _point(row: TrendRow) -> Point:
+    same = {
+        field.name: getattr(row, field.name)
+        for field in dataclasses.fields(Point)
+        if field.name not in ("started_at", "question")
+    }
+    asked = json.dumps([getattr(row, name) for name in BREAKS])
+    return Point(
+        started_at=row.started_at.isoformat(),
+        question=hashlib.sha256(asked.encode()).hexdigest()[:12],
+        **same,
+    )
+
+
+def _last(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep the last points of each candidate."""
+    counted: defaultdict[str, int] = defaultdict(int)
+    kept = []
+    for point in reversed(points):
+        counted[point["candidate"]] += 1
+        if counted[point["candidate"]] <= MOST_POINTS:
+            kept.append(point)
+    return kept[::-1]

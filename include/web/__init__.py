@@ -1,0 +1,1 @@
+"""The pages in the Airflow UI: what runs have come to, without leaving Airflow."""

@@ -1,0 +1,147 @@
+"""What this Airflow knows: environments and the way to them, runs and how far they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from airflow.models import DagModel, DagRun, TaskInstance
+from airflow.models.xcom import XComModel
+from airflow.utils.session import create_session
+from sqlalchemy import select
+
+from include import account
+from include.config import Environment
+from include.config_files import environment_names, load_environment
+from include.errors import JudgeError
+from include.runs import RunRecord
+from include.storage import RunFolder
+from include.tasks import aws
+
+TEXTS = "NOVA_JUDGE_TEXTS"
+"""Variable: who may read prompts and responses."""
+
+Readers = Literal["trigger", "view"]
+
+
+def readers() -> Readers:
+    """Return who may read texts: those who may trigger a DAG (default), or all who may see it."""
+    return "view" if os.environ.get(TEXTS, "trigger").strip().lower() == "view" else "trigger"
+
+
+@dataclass(frozen=True)
+class Place:
+    """An environment, opened; or why it cannot be."""
+
+    name: str
+    output: RunFolder | None
+    problem: str | None = None
+
+
+def places() -> Iterator[Place]:
+    """Yield every environment of this project."""
+    for name in environment_names():
+        try:
+            environment = load_environment(name)
+            yield Place(name, _output(environment))
+        except JudgeError as error:
+            yield Place(name, None, str(error))
+        except Exception as error:  # a connection that is not there has no class of its own
+            yield Place(name, None, f"{type(error).__name__}: {error}")
+
+
+def _output(environment: Environment) -> RunFolder:
+    s3 = aws(environment.aws_conn_id)("s3", max_pool_connections=32, **account.QUICK)
+    return RunFolder(s3, environment.output_s3_uri)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One task of a run, all of its mapped ones together."""
+
+    name: str
+    states: dict[str, int]
+    """How many are in which state."""
+
+
+@dataclass(frozen=True)
+class AirflowRun:
+    """One DAG run as Airflow knows it."""
+
+    dag_id: str
+    run_id: str
+    state: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    record: RunRecord | None
+    """What `resolve` returned; None until then."""
+    stages: list[Stage] = field(default_factory=list)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self.state in ("success", "failed")
+
+
+def find_run(dag_id: str, run_id: str) -> AirflowRun | None:
+    """Return a run; None if there is none."""
+    with create_session() as session:
+        found = session.scalar(
+            select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
+        )
+        if found is None:
+            return None
+        said = session.scalar(
+            XComModel.get_many(
+                run_id=run_id, dag_ids=dag_id, task_ids="resolve", key="return_value"
+            )
+        )
+        tasks = session.execute(
+            select(TaskInstance.task_id, TaskInstance.state, TaskInstance.start_date)
+            .where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
+            .order_by(TaskInstance.start_date)
+        ).all()
+        return AirflowRun(
+            dag_id=dag_id,
+            run_id=run_id,
+            state=str(found.state),
+            started_at=found.start_date,
+            ended_at=found.end_date,
+            record=XComModel.deserialize_value(said) if said is not None else None,
+            stages=_stages([(task_id, str(state or "waiting")) for task_id, state, _ in tasks]),
+        )
+
+
+def _stages(tasks: Sequence[tuple[str, str]]) -> list[Stage]:
+    stages: dict[str, dict[str, int]] = {}
+    for task_id, state in tasks:
+        states = stages.setdefault(task_id, {})
+        states[state] = states.get(state, 0) + 1
+    return [Stage(name, states) for name, states in stages.items()]
+
+
+def open_folder(run: AirflowRun) -> RunFolder | None:
+    """Open a run's folder; None if it has none, or one outside of all environments."""
+    if run.record is None:
+        return None
+    uri = run.record["uri"]
+    for name in environment_names():
+        environment = load_environment(name)
+        inside = uri.startswith(f"{environment.output_s3_uri}/")
+        if inside and environment.aws_conn_id == run.record["aws_conn_id"]:
+            return RunFolder(_output(environment).s3, uri)
+    return None
+
+
+def next_runs(dag_ids: Sequence[str]) -> dict[str, datetime]:
+    """Return when each of some DAGs starts next; those that do not, or are paused, are left out."""
+    with create_session() as session:
+        rows: Any = session.execute(
+            select(DagModel.dag_id, DagModel.next_dagrun_create_after).where(
+                DagModel.dag_id.in_(dag_ids), DagModel.is_paused.is_(False)
+            )
+        ).all()
+    return {dag_id: at for dag_id, at in rows if at is not None}

@@ -1,0 +1,88 @@
+"""Facts about the object that shows all evaluations at a glance, over HTTP on S3."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from sandbox_server import Sandbox
+
+from include import overview, trend
+from include.storage import RunFolder
+from include.trend import TrendRow
+
+FIRST = datetime(2026, 11, 1, 6, tzinfo=UTC)
+
+
+@pytest.fixture
+def output(sandbox: Sandbox) -> RunFolder:
+    s3 = sandbox.client("s3", max_pool_connections=20)
+    return RunFolder(s3, f"s3://nova-judge-sandbox/{uuid4()}")
+
+
+def row(night: int, evaluation: str = "nightly", candidate: str = "claude") -> TrendRow:
+    known: dict[str, object] = {
+        **dict.fromkeys(trend.columns()),
+        "evaluation": evaluation,
+        "candidate": candidate,
+        "baseline": "qwen",
+        "started_at": FIRST + timedelta(days=night),
+        "dag_id": "d",
+        "run_id": f"run {night}",
+        "run_folder": f"s3://bucket/{evaluation}/run-{night}",
+        "status": "complete",
+        "verdict": "inconclusive",
+        "gate": "pass",
+        "win_rate": 0.5,
+    }
+    return TrendRow(**known)  # type: ignore[arg-type]
+
+
+def nights(output: RunFolder, evaluation: str = "nightly") -> list[str]:
+    return [point.run_id for point in overview.read(output)[evaluation]]
+
+
+def test_an_environment_without_runs_has_no_evaluations(output: RunFolder) -> None:
+    assert overview.read(output) == {}
+
+
+def test_points_are_in_the_order_of_their_runs_whenever_they_ended(output: RunFolder) -> None:
+    for night in (2, 0, 1):
+        overview.add(output, [row(night)])
+    assert nights(output) == ["run 0", "run 1", "run 2"]
+
+
+def test_a_run_that_is_reported_again_is_there_once_with_its_last_numbers(
+    output: RunFolder,
+) -> None:
+    overview.add(output, [row(0), row(0, candidate="nova")])
+    overview.add(output, [replace(row(0), win_rate=0.75), row(0, candidate="nova")])
+    found = overview.read(output)["nightly"]
+    assert sorted((each.candidate, each.win_rate) for each in found) == [
+        ("claude", 0.75),
+        ("nova", 0.5),
+    ]
+
+
+def test_each_candidate_keeps_its_last_points(output: RunFolder) -> None:
+    every = [row(night, candidate=name) for night in range(40) for name in ("claude", "nova")]
+    overview.add(output, every)
+    found = overview.read(output)["nightly"]
+    for name in ("claude", "nova"):
+        mine = [each.run_id for each in found if each.candidate == name]
+        assert mine == [f"run {night}" for night in range(40 - overview.MOST_POINTS, 40)]
+
+
+def test_runs_that_end_together_do_not_lose_each_others_points(output: RunFolder) -> None:
+    names = [f"evaluation-{number}" for number in range(12)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: overview.add(output, [row(0, evaluation=name)]), names))
+    assert sorted(overview.read(output)) == sorted(names)
+
+
+def test_another_model_breaks_the_line_and_another_verdict_does_not(output: RunFolder) -> None:
+    better = replace(row(1), verdict="candidate_better", win_rate=0.9)
+    overview.add(output, [row(0), better, replace(row(2), candidate_model="claude-5")])
+    asked = [each.question for each in overview.read(output)["nightly"]]
+    assert asked[0] == asked[1] != asked[2]

@@ -1,0 +1,371 @@
+"""Facts about the pages in the Airflow UI: who may see what, and that nothing in them is trusted.
+
+The pages are asked over HTTP in this process; runs lie in the sandbox. What Airflow's database says
+and who is logged in is given by the tests: test_browser.py has a real Airflow.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from judged import LOSS, WIN, judge
+from sandbox_server import Sandbox
+from summaries import Page, make_comparison, make_summary
+
+from include import browse, overview, storage, trend
+from include.preferences import resolve_pairs
+from include.records import Pair
+from include.storage import RunFolder
+
+fastapi = pytest.importorskip("fastapi")
+
+from airflow.api_fastapi.core_api import security  # noqa: E402
+from airflow.models import DagModel  # noqa: E402
+from fastapi.routing import APIRoute  # noqa: E402
+from fastapi.testclient import TestClient  # noqa: E402
+
+from include.web import app as web  # noqa: E402
+from include.web import installation  # noqa: E402
+from include.web.installation import AirflowRun, Place, Stage  # noqa: E402
+
+DAG, RUN_ID = "nova_llm_judge", "manual__2026-11-25T06:00:00+00:00"
+RUN = f"/runs/{DAG}/manual__2026-11-25T06:00:00%2B00:00"
+HOSTILE = "</p></iframe><script>alert(1)</script><img src=x onerror=alert(1)> \u202e" + "w" * 3000
+
+
+class Rights:
+    """Stands for Airflow's auth manager."""
+
+    def __init__(self) -> None:
+        self.methods, self.dag_ids = {"GET", "POST"}, {DAG}
+
+    def is_authorized_dag(self, *, method: str, details: Any, **_: Any) -> bool:
+        return method in self.methods and details.id in self.dag_ids
+
+    def get_authorized_dag_ids(self, **_: Any) -> set[str]:
+        return self.dag_ids if "GET" in self.methods else set()
+
+
+@pytest.fixture
+def output(sandbox: Sandbox) -> RunFolder:
+    return RunFolder(sandbox.client("s3"), f"s3://nova-judge-sandbox/{uuid4()}")
+
+
+@pytest.fixture
+def folder(output: RunFolder) -> RunFolder:
+    return RunFolder(output.s3, output.at("nightly/run"))
+
+
+@pytest.fixture
+def known(folder: RunFolder) -> AirflowRun:
+    record: Any = {"uri": folder.uri, "aws_conn_id": "aws_default"}
+    started = datetime(2026, 11, 25, 6, tzinfo=UTC)
+    stages = [Stage("resolve", {"success": 1}), Stage("generate", {"success": 1, "failed": 2})]
+    return AirflowRun(DAG, RUN_ID, "success", started, started, record, stages)
+
+
+@pytest.fixture
+def rights(
+    monkeypatch: pytest.MonkeyPatch, output: RunFolder, folder: RunFolder, known: AirflowRun
+) -> Rights:
+    """What Airflow says: one run, and a user who may do everything until the test takes it away."""
+    rights = Rights()
+    monkeypatch.setattr(security, "get_auth_manager", lambda: rights)
+    monkeypatch.setattr(web, "get_auth_manager", lambda: rights)
+    monkeypatch.setattr(DagModel, "get_team_name", lambda dag_id: None)
+    monkeypatch.setattr(
+        installation, "find_run", lambda d, r: known if (d, r) == (DAG, RUN_ID) else None
+    )
+    monkeypatch.setattr(installation, "open_folder", lambda run: folder)
+    monkeypatch.setattr(installation, "places", lambda: iter([Place("sandbox", output)]))
+    monkeypatch.setattr(installation, "next_runs", lambda dag_ids: {})
+    return rights
+
+
+@pytest.fixture
+def anybody() -> Iterator[TestClient]:
+    """Somebody who is not logged in."""
+    with TestClient(web.create_app()) as client:
+        yield client
+
+
+@pytest.fixture
+def client(rights: Rights) -> Iterator[TestClient]:
+    """Somebody who is logged in."""
+    app = web.create_app()
+    app.dependency_overrides[security.get_user] = lambda: "somebody"
+    with TestClient(app) as client:
+        yield client
+
+
+@pytest.fixture
+def finished(output: RunFolder, folder: RunFolder) -> RunFolder:
+    """A run with a verdict, a report and 120 pairs, whose texts are hostile."""
+    comparison = make_comparison()
+    summary = make_summary(comparison, dag_id=DAG, run_id=RUN_ID, evaluation="nightly")
+    folder.write(storage.SUMMARY, json.dumps(asdict(summary)))
+    folder.write(storage.REPORT, "<!doctype html><p>The report</p>")
+    folder.write("charts/win_rates.csv", "a,b\n")
+    folder.write("config.json", '{"secret": "of nobody"}')
+    pairs = [
+        Pair(
+            f"p{n}",
+            f"Question {n}? {HOSTILE}",
+            HOSTILE,
+            f"={HOSTILE}",
+            "judged",
+            category="maths" if n % 2 else "code",
+        )
+        for n in range(120)
+    ]
+    said = [LOSS if n < 10 else WIN for n in range(120)]
+    browse.write(folder, "claude", resolve_pairs(pairs, judge(pairs, said)), [])
+    overview.add(output, trend.rows(summary, folder))
+    return folder
+
+
+def addresses() -> list[str]:
+    """Return an address of every route that the app has."""
+    filled = {"dag_id": DAG, "run_id": RUN_ID, "candidate": "claude", "place": "0"}
+    filled |= {"environment": "sandbox", "evaluation": "nightly", "name": "summary.json"}
+    routes = [route for route in web.create_app().routes if isinstance(route, APIRoute)]
+    return [route.path.replace(":path", "").format(**filled) for route in routes]
+
+
+@pytest.mark.parametrize("address", addresses())
+def test_nobody_sees_anything_without_a_login(anybody: TestClient, address: str) -> None:
+    assert anybody.get(address).status_code == 401
+
+
+RUN_PAGES = [each for each in addresses() if each.startswith("/runs/")]
+TEXT_PAGES = [each for each in RUN_PAGES if "/pairs" in each or "report" in each]
+
+
+@pytest.mark.parametrize("address", RUN_PAGES)
+def test_nobody_sees_a_run_of_a_dag_that_is_not_theirs(
+    client: TestClient, rights: Rights, finished: RunFolder, address: str
+) -> None:
+    rights.dag_ids = {"another"}
+    answer = client.get(address, params={"candidate": "claude"})
+    assert answer.status_code == 403
+    assert "Question" not in answer.text and "The report" not in answer.text
+
+
+def test_there_are_pages_with_texts() -> None:
+    assert len(TEXT_PAGES) >= 5
+
+
+@pytest.mark.parametrize("address", TEXT_PAGES)
+def test_texts_take_the_right_to_trigger_or_what_is_configured(
+    client: TestClient,
+    rights: Rights,
+    finished: RunFolder,
+    address: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rights.methods = {"GET"}
+    asked = {"candidate": "claude"}
+    assert client.get(address, params=asked).status_code == 403
+    monkeypatch.setenv(installation.TEXTS, "view")
+    assert client.get(address, params=asked).status_code == 200
+
+
+def test_who_may_not_read_texts_still_sees_the_verdict(
+    client: TestClient, rights: Rights, finished: RunFolder
+) -> None:
+    rights.methods = {"GET"}
+    answer = client.get(RUN)
+    assert answer.status_code == 200
+    assert "candidate better" in answer.text
+    assert "/pairs/" not in answer.text and "/report" not in answer.text
+
+
+def test_evaluations_of_dags_that_are_not_theirs_are_not_listed(
+    client: TestClient, rights: Rights, finished: RunFolder
+) -> None:
+    assert "nightly" in client.get("/").text
+    rights.dag_ids = set()
+    assert "nightly" not in client.get("/").text
+    assert client.get("/evaluations/sandbox/nightly").status_code == 404
+
+
+def test_the_list_shows_the_numbers_of_the_summary(client: TestClient, finished: RunFolder) -> None:
+    page = Page(client.get("/").text)
+    summary = json.loads(finished.read(storage.SUMMARY))
+    rate = summary["comparisons"][0]["win_rate"]
+    assert page.says(f"{100 * rate['estimate']:.0f} % ({100 * rate['low']:.0f} % to")
+    assert page.says("candidate better") and page.says("pass")
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({"words": "NIGHT clau"}, True),
+        ({"words": "other"}, False),
+        ({"gate": "fail"}, False),
+        ({"gate": "pass", "sort": "cost"}, True),
+        ({"sort": "nonsense"}, True),
+    ],
+)
+def test_the_list_is_filtered_and_sorted(
+    client: TestClient, finished: RunFolder, asked: dict[str, str], found: bool
+) -> None:
+    assert ("/evaluations/sandbox/nightly" in client.get("/", params=asked).text) is found
+
+
+def test_an_environment_that_cannot_be_read_hides_no_other(
+    client: TestClient, finished: RunFolder, output: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = [Place("prod", None, "no connection <b>"), Place("sandbox", output)]
+    monkeypatch.setattr(installation, "places", lambda: iter(there))
+    text = client.get("/").text
+    assert "Environment prod cannot be read: no connection &lt;b&gt;" in text
+    assert "nightly" in text
+
+
+def test_an_empty_installation_says_how_to_begin(client: TestClient) -> None:
+    assert "make new-evaluation NAME=" in client.get("/").text
+
+
+def test_two_runs_are_compared_prompt_by_prompt(
+    client: TestClient, finished: RunFolder, output: RunFolder
+) -> None:
+    other = RunFolder(output.s3, output.at("nightly/other"))
+    summary = make_summary(
+        make_comparison(),
+        dag_id=DAG,
+        run_id="other",
+        evaluation="nightly",
+        started_at="2026-01-06T06:00:00Z",
+    )
+    pairs = [Pair(f"p{n}", f"Question {n}? {HOSTILE}", "a", "b", "judged") for n in range(120)]
+    browse.write(other, "claude", resolve_pairs(pairs, judge(pairs, [LOSS] * 120)), [])
+    overview.add(output, trend.rows(summary, other))
+    answer = client.get("/evaluations/sandbox/nightly", params={"a": RUN_ID, "b": "other"})
+    assert "claude wins 0 % of 120 shared prompts, 92 % before" in answer.text
+    again = client.get("/evaluations/sandbox/nightly", params={"a": RUN_ID, "b": "no such run"})
+    assert "cannot be compared pair by pair" in again.text
+
+
+def test_pairs_are_listed_a_page_at_a_time(client: TestClient, finished: RunFolder) -> None:
+    first = client.get(f"{RUN}/pairs/claude")
+    assert "120 of 120 pairs, page 1 of 3" in " ".join(first.text.split())
+    assert first.text.count('<th scope="row"') == 50
+    last = client.get(f"{RUN}/pairs/claude", params={"number": 3})
+    assert last.text.count('<th scope="row"') == 20
+    assert client.get(f"{RUN}/pairs/claude", params={"number": 0}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("asked", "listed"),
+    [
+        ({"kind": "lost"}, 10),
+        ({"kind": "won", "category": "maths"}, 55),
+        ({"words": "question 117?"}, 1),
+        ({"disagree": "1"}, 0),
+    ],
+)
+def test_pairs_are_filtered_and_the_csv_is_what_is_listed(
+    client: TestClient, finished: RunFolder, asked: dict[str, str], listed: int
+) -> None:
+    text = client.get(f"{RUN}/pairs/claude", params=asked).text
+    assert f"{listed} of 120 pairs" in " ".join(text.split())
+    body = client.get(f"{RUN}/pairs.csv", params={"candidate": "claude", **asked}).content
+    rows = list(csv.DictReader(io.StringIO(body.decode("utf-8-sig"))))
+    assert len(rows) == listed
+    assert all(row["candidate"].startswith("'=") for row in rows), "a formula in a spreadsheet"
+
+
+def test_a_pair_shows_both_responses_escaped_and_leads_to_the_next(
+    client: TestClient, finished: RunFolder
+) -> None:
+    answer = client.get(f"{RUN}/pairs/claude/3", params={"kind": "lost"})
+    assert "<script>alert" not in answer.text and "onerror=alert(1)&gt;" in answer.text
+    page = Page(answer.text)
+    assert not {"img", "iframe"} & set(page.tags)
+    assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+    links = [value for tag, name, value in page.attributes if tag == "a" and name == "href"]
+    assert f"{RUN}/pairs/claude/4?kind=lost" in links
+    assert f"{RUN}/pairs/claude/2?kind=lost" in links
+    last = Page(client.get(f"{RUN}/pairs/claude/9", params={"kind": "lost"}).text)
+    assert "next" not in [value for _, name, value in last.attributes if name == "rel"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"{RUN}/files/config.json",
+        f"{RUN}/files/../config.json",
+        f"{RUN}/files/charts/../config.json",
+        f"{RUN}/files/charts%2F..%2Fconfig.json",
+        f"{RUN}/files/prompts/000000.jsonl",
+        f"{RUN}/pairs/claude%2F..%2Fclaude",
+        f"{RUN}/pairs/claude/120",
+        f"{RUN}/pairs/claude/-1",
+        f"{RUN}/pairs/nova",
+        "/static/../app.py",
+        "/runs/nova_llm_judge/unknown",
+    ],
+)
+def test_nothing_else_can_be_read(client: TestClient, finished: RunFolder, address: str) -> None:
+    assert client.get(address).status_code == 404
+
+
+def test_files_are_downloads(client: TestClient, finished: RunFolder) -> None:
+    text = client.get(RUN).text
+    for name in ("summary.json", "charts/win_rates.csv", "report.html"):
+        assert f"{RUN}/files/{name}" in text
+        answer = client.get(f"{RUN}/files/{name}")
+        assert answer.status_code == 200
+        assert answer.headers["content-disposition"].startswith("attachment")
+
+
+def test_every_page_may_do_only_what_it_needs(client: TestClient, finished: RunFolder) -> None:
+    for address in (*addresses(), "/no such page"):
+        headers = client.get(address, params={"candidate": "claude"}).headers
+        assert "default-src 'none'" in headers["content-security-policy"], address
+        assert headers["x-content-type-options"] == "nosniff"
+    report = client.get(f"{RUN}/report").headers["content-security-policy"]
+    assert "script-src" not in report and "sandbox" in report
+
+
+def test_a_run_that_goes_on_shows_its_progress_and_looks_again(
+    client: TestClient, folder: RunFolder, known: AirflowRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installation, "find_run", lambda d, r: replace(known, state="running"))
+    progress = {"model": "claude", "start": 0, "stop": 500, "done": 120, "failed": 3}
+    progress |= {"in_flight": 16, "throttled": 4, "rows_per_second": 2.5}
+    progress |= {"expected_end": "2026-11-25T07:00:00+00:00"}
+    folder.write("progress/claude/000000.json", json.dumps(progress))
+    text = client.get(RUN).text
+    assert 'http-equiv="refresh"' in text
+    assert "120 of 500 answered, 3 failed, 2.5 a second" in text
+    assert "failed (2)" in " ".join(text.split())
+
+
+def test_a_run_that_failed_before_its_report_says_where_to_look(
+    client: TestClient, known: AirflowRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = replace(known, state="failed")
+    monkeypatch.setattr(installation, "find_run", lambda d, r: failed)
+    assert "the logs of its failed tasks say why" in client.get(RUN).text
+    unresolved = replace(failed, record=None)
+    monkeypatch.setattr(installation, "find_run", lambda d, r: unresolved)
+    monkeypatch.setattr(installation, "open_folder", lambda run: None)
+    assert "log of the task resolve" in client.get(RUN).text
+
+
+def test_links_begin_where_the_app_is_mounted(rights: Rights, finished: RunFolder) -> None:
+    app, root = web.create_app(), fastapi.FastAPI(root_path="/airflow")
+    app.dependency_overrides[security.get_user] = lambda: "somebody"
+    root.mount("/nova-judge", app)
+    with TestClient(root) as client:
+        page = Page(client.get("/airflow/nova-judge/").text)
+    links = [v for _, name, v in page.attributes if name in ("href", "src")]
+    assert links and all(link.startswith("/airflow/nova-judge/") for link in links)
