@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 
-from include import erasure, history, names, storage, texts, trend
+from include import erasure, history, names, overview, storage, texts, trend
 from include.erasure import Stored
 from include.errors import ConfigError
 from include.ownership import MAX_AGE
@@ -180,19 +180,24 @@ def _asked_for(folder: RunFolder, written: dict[str, datetime]) -> timedelta:
     return timedelta(hours=gate["approval_hours"]) if asks else timedelta(0)
 
 
-def forget(output: RunFolder, place: Place, found: Sequence[Stored]) -> None:
+def forget(
+    output: RunFolder, place: Place, found: Sequence[Stored], *, with_history: bool = True
+) -> None:
     """Delete what belongs to a run, for good.
 
     Args:
         output: The environment's `output_s3_uri`.
         place: The run.
         found: What `belongings` returned.
+        with_history: Whether the list of evaluations in the Airflow UI forgets it, too.
 
     Raises:
         ErasureError: S3 refuses to delete some of it.
     """
     erasure.abort_uploads(output.s3, place.folder(output).at(""))
     erasure.erase(output.s3, found)
+    if with_history:
+        overview.remove(output, place.folder(output).uri)
 
 
 def expire(
@@ -225,7 +230,7 @@ def expire(
                 continue
             found = belongings(output, place, with_history=False)
             if not dry_run:
-                forget(output, place, found)
+                forget(output, place, found, with_history=False)
             done = "would be deleted" if dry_run else "deleted"
             said.append(f"{folder.uri}: {len(found)} objects {done}, last written {last:%Y-%m-%d}")
     return said

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,10 @@ MOST_POINTS = 30
 
 TRIES = 20
 """Of a write that others were quicker with."""
+
+
+Points = dict[str, list[dict[str, Any]]]
+"""Points by evaluation, as they are stored: the oldest first."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,6 @@ class Point:
 def add(output: RunFolder, rows: Sequence[TrendRow]) -> None:
     """Add the rows of one run; those of the same run that are there are replaced.
 
-    S3 takes the object only if nobody has written it since it was read (PutObject: If-Match).
-
     Args:
         output: The environment's `output_s3_uri`.
         rows: Of one run.
@@ -62,6 +64,34 @@ def add(output: RunFolder, rows: Sequence[TrendRow]) -> None:
     Raises:
         ClientError: S3 refuses, for another reason than that others were quicker every time.
     """
+    if rows:
+        _change(output, lambda points: _merged(points, rows))
+
+
+def remove(output: RunFolder, run_folder: str) -> None:
+    """Take the points of one run away, if it has any.
+
+    Args:
+        output: The environment's `output_s3_uri`.
+        run_folder: Its URI.
+
+    Raises:
+        ClientError: As for `add`.
+    """
+
+    def others(points: Points) -> Points:
+        kept = {
+            name: [each for each in mine if each["run_folder"] != run_folder]
+            for name, mine in points.items()
+        }
+        return {name: mine for name, mine in kept.items() if mine}
+
+    if any(p.run_folder == run_folder for mine in read(output).values() for p in mine):
+        _change(output, others)
+
+
+def _change(output: RunFolder, change: Callable[[Points], Points]) -> None:
+    """Read, change and write, again if another run was quicker (S3: PutObject with If-Match)."""
     from botocore.exceptions import ClientError
     from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
@@ -69,21 +99,28 @@ def add(output: RunFolder, rows: Sequence[TrendRow]) -> None:
         codes = ("PreconditionFailed", "ConditionalRequestConflict")
         return isinstance(error, ClientError) and error.response["Error"]["Code"] in codes
 
+    def once() -> None:
+        bucket, key = split_uri(output.at(NAME))
+        found, etag = _read(output)
+        changed = change(found)
+        if not changed:  # nothing is left behind by the only run that there was
+            output.s3.delete_object(Bucket=bucket, Key=key)
+            return
+        output.s3.put_object(
+            Bucket=bucket,
+            Key=key,
+            Body=json.dumps(changed).encode(),
+            ContentType="application/json",
+            **({"IfMatch": etag} if etag else {"IfNoneMatch": "*"}),
+        )
+
     again = Retrying(
         retry=retry_if_exception(is_outrun),
         stop=stop_after_attempt(TRIES),
         wait=wait_random(0, 0.5),
         reraise=True,
     )
-    again(_add, output, rows)
-
-
-def _add(output: RunFolder, rows: Sequence[TrendRow]) -> None:
-    bucket, key = split_uri(output.at(NAME))
-    found, etag = _read(output)
-    guard = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
-    body = json.dumps(_merged(found, rows)).encode()
-    output.s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", **guard)
+    again(once)
 
 
 def read(output: RunFolder) -> dict[str, list[Point]]:
@@ -92,22 +129,16 @@ def read(output: RunFolder) -> dict[str, list[Point]]:
     return {name: [Point(**each) for each in points] for name, points in found.items()}
 
 
-def _read(output: RunFolder) -> tuple[dict[str, list[dict[str, Any]]], str | None]:
-    from botocore.exceptions import ClientError
-
-    bucket, key = split_uri(output.at(NAME))
-    try:
-        answer = output.s3.get_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "NoSuchKey":
-            raise
+def _read(output: RunFolder) -> tuple[Points, str | None]:
+    """Return the points and the object's ETag; None if there is no object yet."""
+    if not output.names(NAME):
         return {}, None
+    bucket, key = split_uri(output.at(NAME))
+    answer = output.s3.get_object(Bucket=bucket, Key=key)
     return json.loads(answer["Body"].read()), answer["ETag"]
 
 
-def _merged(
-    found: dict[str, list[dict[str, Any]]], rows: Sequence[TrendRow]
-) -> dict[str, list[dict[str, Any]]]:
+def _merged(found: Points, rows: Sequence[TrendRow]) -> Points:
     merged = {name: list(points) for name, points in found.items()}
     for row in rows:
         others = [

@@ -94,8 +94,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"asking", "deploy", "judge", "judge_output", "ledger", "pairs", "preflight", "prompts"}
     | {"costs", "drift", "generate", "history", "planning", "preferences", "publish", "runs"}
     | {"browse", "spending", "texts", "trend", "winrate"},
-    "forgetting": {"erasure", "errors", "history", "names", "ownership", "storage", "texts"}
-    | {"trend"},
+    "forgetting": {"erasure", "errors", "history", "names", "overview", "ownership", "storage"}
+    | {"texts", "trend"},
     # the glue to Airflow
     "tasks": {"account", "config", "config_files", "errors", "forgetting", "ownership", "runs"}
     | {"steps", "storage", "texts"},

@@ -81,6 +81,19 @@ def test_runs_that_end_together_do_not_lose_each_others_points(output: RunFolder
     assert sorted(overview.read(output)) == sorted(names)
 
 
+def test_a_run_is_forgotten_and_the_others_stay(output: RunFolder) -> None:
+    overview.add(output, [row(0), row(1)])
+    overview.add(output, [row(0, evaluation="weekly")])
+    overview.remove(output, row(0).run_folder)
+    overview.remove(output, row(0, evaluation="weekly").run_folder)
+    assert set(overview.read(output)) == {"nightly"}
+    assert nights(output) == ["run 1"]
+    overview.remove(output, "s3://bucket/nightly/run-9")
+    assert nights(output) == ["run 1"]
+    overview.remove(output, row(1).run_folder)
+    assert output.names("history/") == []
+
+
 def test_another_model_breaks_the_line_and_another_verdict_does_not(output: RunFolder) -> None:
     better = replace(row(1), verdict="candidate_better", win_rate=0.9)
     overview.add(output, [row(0), better, replace(row(2), candidate_model="claude-5")])

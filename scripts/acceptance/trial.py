@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from include import account, cloudwatch, names, runs, steps, storage, trend
+from include import account, cloudwatch, names, overview, runs, steps, storage, trend
 from include.config import SageMakerModel
 from include.config_files import resolve_config
 from include.errors import DeploymentError, JudgeJobError
@@ -110,6 +110,9 @@ class Trial:
         stack.callback(self.undo.attempt, uri, self.undo.objects, uri)
         rows = f"{environment.output_s3_uri}/{trend.name_of(self.config.evaluation, slug)}"
         stack.callback(self.undo.attempt, rows, self.undo.object, rows)
+        output = storage.RunFolder(self.client("s3"), environment.output_s3_uri)
+        point = output.at(overview.NAME)
+        stack.callback(self.undo.attempt, point, overview.remove, output, uri)
         record = steps.resolve(
             self.conf,
             dag_id=self.config.evaluation,
