@@ -475,13 +475,13 @@ def test_money_is_looked_at_once_for_each_part_that_is_stored(aws: Sandbox, rows
     run = new_run(aws, config(rows, **SHORT))
     generate(run, begun(run))
     looking, read = money(run), []
-    counted = looking.folder.read_records
+    counted = looking.folder.lines
 
-    def noted(name: str, kind: Any) -> Any:
+    def noted(name: str) -> Any:
         read.append(name)
-        return counted(name, kind)
+        return counted(name)
 
-    object.__setattr__(looking.folder, "read_records", noted)
+    object.__setattr__(looking.folder, "lines", noted)
     looking.spent()
     assert len(read) == len(set(read)) == 14
     looking.spent()
