@@ -23,9 +23,10 @@ import requests
 
 from bench import nights_counted, nights_evaluations
 from bench.installs import STATE
-from bench.nights_counted import Counted, dag_id_of, run_id_of
+from bench.nights_counted import Counted, run_id_of
 from bench.processes import ROOT
 from bench.table import OURS, Result, machine, say, show, write
+from include.names import dag_id
 from scripts import local
 
 RESULTS = ROOT / "bench" / "results" / "nights.json"
@@ -113,7 +114,7 @@ class Nights:
         self.started = True
         self._local("up")
         for name in self.names:
-            self.api.call("PATCH", f"/dags/{dag_id_of(name)}", is_paused=False)
+            self.api.call("PATCH", f"/dags/{dag_id(name)}", is_paused=False)
         # What a run leaves behind is to be seen, not to be cleaned away.
         self.api.call("PATCH", "/dags/nova_judge_janitor", is_paused=True)
 
@@ -171,7 +172,7 @@ class Nights:
             if self._state(name, night):
                 return
             try:
-                path = f"/dags/{dag_id_of(name)}/dagRuns"
+                path = f"/dags/{dag_id(name)}/dagRuns"
                 self.api.call("POST", path, logical_date=None, dag_run_id=run_id_of(night))
             except requests.HTTPError:  # Airflow on SQLite is busy now and then: look again
                 time.sleep(1)
@@ -185,7 +186,7 @@ class Nights:
 
     def _state(self, name: str, night: int) -> str | None:
         """Return the state of a run; None if there is none."""
-        path = f"/dags/{dag_id_of(name)}/dagRuns"
+        path = f"/dags/{dag_id(name)}/dagRuns"
         runs = nights_counted.pages(self._get, path, "dag_runs")
         return next((r["state"] for r in runs if r["dag_run_id"] == run_id_of(night)), None)
 

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 from urllib.parse import quote
 
-from include import storage, trend
+from include import names, storage, trend
 from include.storage import RunFolder
 from include.trend import TrendRow
 
@@ -30,11 +30,6 @@ NIGHT = re.compile(r"night-(\d+)$")
 def run_id_of(night: int) -> str:
     """Return the run id of a night, so that no night is run twice."""
     return f"night-{night:03d}"
-
-
-def dag_id_of(evaluation: str) -> str:
-    """Return the id of an evaluation's DAG."""
-    return f"nova_llm_judge__{evaluation}"
 
 
 @dataclass(frozen=True)
@@ -207,7 +202,7 @@ def runs_of(get: Get, s3: Any, evaluation: str, night: int | None = None) -> Ite
     rows: defaultdict[str, list[TrendRow]] = defaultdict(list)
     for row in trend.read(RunFolder(s3, OUTPUT), evaluation):
         rows[row.run_id].append(row)
-    path = f"/dags/{dag_id_of(evaluation)}/dagRuns"
+    path = f"/dags/{names.dag_id(evaluation)}/dagRuns"
     for run in pages(get, path, "dag_runs"):
         found = NIGHT.match(run["dag_run_id"])
         if found and night in (None, int(found[1])):

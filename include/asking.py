@@ -195,8 +195,12 @@ def _money(run: Run) -> spending.Allowance | None:
     """Return what looks at the money while models are asked; None without a budget."""
     if run.config.budget_usd is None:
         return None
-    spent = spending.Spending(run.config, run.folder, partial(run.client, "sagemaker"))
-    return spending.Allowance(spent)
+    return spending.Allowance(spending_of(run))
+
+
+def spending_of(run: Run) -> spending.Spending:
+    """Return what counts the money of a run with prices."""
+    return spending.Spending(run.config, run.folder, partial(run.client, "sagemaker"))
 
 
 def _books(

@@ -7,8 +7,6 @@ row groups, of which one is read for a pair: ten thousand pairs page as quickly 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from include.examples import Kind, kind_of
 from include.preferences import ResolvedPair
 from include.records import Preference, RubricScore, Verdict
 from include.rubric import from_lines
-from include.storage import RunFolder
+from include.storage import RunFolder, to_parquet
 
 ROWS = 50
 """Pairs of a row group: so many texts are read to show one pair."""
@@ -60,9 +58,6 @@ class Texts:
     """A `RubricScore` as JSON."""
 
 
-INTEGERS = ("place", "baseline_characters", "candidate_characters")
-
-
 def write(
     folder: RunFolder,
     candidate: str,
@@ -80,24 +75,19 @@ def write(
         scores: A rubric judge's, if it is one.
         with_texts: Whether texts are kept; else there is only the index, without the prompts.
     """
-    index = [_index_row(place, row) for place, row in enumerate(pairs)]
+    index = [_storable(_index_row(place, row)) for place, row in enumerate(pairs)]
     kind = "application/vnd.apache.parquet"
     if not with_texts:
         bare = [dataclasses.replace(row, title="") for row in index]
-        folder.write(_index(candidate), _to_parquet(bare, IndexRow), kind)
+        folder.write(_index(candidate), to_parquet(bare, IndexRow), kind)
         return
     by_prompt = {each.prompt_id: json.dumps(dataclasses.asdict(each)) for each in scores}
     texts = [
-        Texts(
-            row.pair.prompt,
-            row.pair.baseline,
-            row.pair.candidate,
-            by_prompt.get(row.pair.prompt_id),
-        )
-        for row in pairs
+        _storable(Texts(p.prompt, p.baseline, p.candidate, by_prompt.get(p.prompt_id)))
+        for p in (row.pair for row in pairs)
     ]
-    folder.write(_texts(candidate), _to_parquet(texts, Texts), kind)
-    folder.write(_index(candidate), _to_parquet(index, IndexRow), kind)
+    folder.write(_texts(candidate), to_parquet(texts, Texts, row_group_size=ROWS), kind)
+    folder.write(_index(candidate), to_parquet(index, IndexRow), kind)
 
 
 def _index_row(place: int, row: ResolvedPair) -> IndexRow:
@@ -105,7 +95,7 @@ def _index_row(place: int, row: ResolvedPair) -> IndexRow:
     return IndexRow(
         place=place,
         prompt_id=pair.prompt_id,
-        prompt_digest=hashlib.sha256(pair.prompt.encode("utf-8", "surrogatepass")).hexdigest()[:16],
+        prompt_digest=pair.prompt_sha256[:16],
         title=" ".join(pair.prompt[: 4 * TITLE].split())[:TITLE],
         kind=kind_of(row),
         preference=row.preference,
@@ -157,9 +147,11 @@ def score_of(texts: Texts) -> RubricScore | None:
     return from_lines(texts.rubric.encode())[0] if texts.rubric else None
 
 
-def _storable(value: Any) -> Any:
-    """Return a value that parquet takes: half a character, which JSON can hold, is replaced."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+def _storable(row: Any) -> Any:
+    """Return a row that parquet takes: half a character, which JSON can hold, is replaced."""
+    texts = {name: value for name, value in vars(row).items() if isinstance(value, str)}
+    clean = {name: text.encode("utf-8", "replace").decode() for name, text in texts.items()}
+    return dataclasses.replace(row, **clean)
 
 
 def _index(candidate: str) -> str:
@@ -168,20 +160,3 @@ def _index(candidate: str) -> str:
 
 def _texts(candidate: str) -> str:
     return f"browse/{candidate}/texts.parquet"
-
-
-def _to_parquet(rows: Sequence[Any], row_type: type) -> bytes:
-    import pyarrow
-    from pyarrow import parquet
-
-    types = {
-        "consistent": pyarrow.bool_(),
-        **dict.fromkeys(INTEGERS, pyarrow.int64()),
-    }
-    names = [field.name for field in dataclasses.fields(row_type)]
-    schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in names])
-    columns = {name: [_storable(getattr(row, name)) for row in rows] for name in names}
-    sink = io.BytesIO()
-    size = ROWS if row_type is Texts else len(rows) or 1
-    parquet.write_table(pyarrow.table(columns, schema), sink, row_group_size=size)
-    return sink.getvalue()

@@ -166,7 +166,7 @@ def resolve_config(
     """
     source = _Source(name)
     evaluation = _check(Evaluation, conf, source)
-    chosen = evaluation.environment or environ.get("NOVA_JUDGE_ENVIRONMENT") or "sandbox"
+    chosen = chosen_environment(evaluation.environment, environ)
     home = folder(environ)
     problems: list[str] = []
     environment = _try(problems, lambda: _load(home, "environments", chosen, Environment))
@@ -191,7 +191,7 @@ def resolve_config(
         "judge": evaluation.judge,
         "gate": evaluation.gate,
         "alerts": evaluation.alerts,
-        "prices": prices and prices.only(*_priced(models, evaluation.judge)),
+        "prices": prices and prices.only(*priced(models, [evaluation.judge])),
         "budget_usd": min(budgets, default=None),
         "store_text": evaluation.store_text,
         "confidence_level": evaluation.confidence_level,
@@ -203,6 +203,11 @@ def resolve_config(
 def environment_names() -> list[str]:
     """Return the names of all environments."""
     return sorted(path.stem for path in (folder() / "environments").glob("*.yaml"))
+
+
+def chosen_environment(name: str | None, environ: Mapping[str, str] = os.environ) -> str:
+    """Return which environment counts: the named one, $NOVA_JUDGE_ENVIRONMENT's, the sandbox."""
+    return name or environ.get("NOVA_JUDGE_ENVIRONMENT") or "sandbox"
 
 
 def load_environment(name: str, environ: Mapping[str, str] = os.environ) -> Environment:
@@ -281,11 +286,13 @@ def _load_prices(environment: Environment) -> Prices | None:
     return prices
 
 
-def _priced(models: Iterable[Any], judge: Judge) -> tuple[set[str], set[str]]:
-    """Return the instance types and the Bedrock models that a run pays for."""
-    deployed = [m.deploy for m in models if isinstance(m, SageMakerModel) and m.deploy]
-    types = {judge.instance_type, *(each for d in deployed for each in d.instance_types)}
-    return types, {model.model_id for model in models if isinstance(model, BedrockModel)}
+def priced(models: Iterable[Any], judges: Iterable[Judge]) -> tuple[set[str], set[str]]:
+    """Return the instance types and the Bedrock models that have to be paid for."""
+    known = list(models)
+    deployed = [m.deploy for m in known if isinstance(m, SageMakerModel) and m.deploy]
+    types = {each for deploy in deployed for each in deploy.instance_types}
+    types |= {judge.instance_type for judge in judges}
+    return types, {model.model_id for model in known if isinstance(model, BedrockModel)}
 
 
 def _find(home: Path, kind: str, name: str) -> Path:

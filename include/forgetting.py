@@ -106,10 +106,8 @@ def _has_run_id(output: RunFolder, place: Place, run_id: str, dag_ids: Sequence[
         return False
     if any(place.slug == names.run_slug(dag_id, run_id) for dag_id in dag_ids):
         return True
-    folder = place.folder(output)
-    if not folder.names(storage.SUMMARY):
-        return False
-    return bool(json.loads(folder.read(storage.SUMMARY))["run_id"] == run_id)
+    summary = place.folder(output).read_json(storage.SUMMARY)
+    return bool(summary and summary["run_id"] == run_id)
 
 
 def _nearest(wanted: str, known: Sequence[Place]) -> str:

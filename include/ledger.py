@@ -104,10 +104,7 @@ def write_settings(folder: RunFolder, model: str, settings: dict[str, Any]) -> s
 
 def read_settings(folder: RunFolder, model: str) -> dict[str, Any] | None:
     """Return how a model is asked in this run; None if it was not asked yet."""
-    name = _settings(model)
-    if not folder.names(name):
-        return None
-    settings: dict[str, Any] = json.loads(folder.read(name))
+    settings: dict[str, Any] | None = folder.read_json(_settings(model))
     return settings
 
 

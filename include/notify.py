@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from logging import getLogger
@@ -16,7 +15,7 @@ from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference  # type:
 
 from include import alerts, storage
 from include.config import Alert
-from include.config_files import load_environment
+from include.config_files import chosen_environment, load_environment
 from include.errors import JudgeError
 from include.runs import open_run
 from include.tasks import aws
@@ -113,9 +112,8 @@ def _aws_conn_id(evaluation: Mapping[str, Any], asked: Sequence[Alert]) -> str |
     """Return the connection of an evaluation's environment, if an alert needs it."""
     if not any(alert.channel == "sns" and not alert.conn_id for alert in asked):
         return None
-    chosen = evaluation.get("environment") or os.environ.get("NOVA_JUDGE_ENVIRONMENT") or "sandbox"
     try:
-        return load_environment(chosen).aws_conn_id
+        return load_environment(chosen_environment(evaluation.get("environment"))).aws_conn_id
     except JudgeError:
         return None  # the run itself says what is wrong with it
 

@@ -152,7 +152,7 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
 
     def _tried(self) -> Any:
         with readable_errors():
-            run = open_run(self.run, aws(self.run["aws_conn_id"]))
+            run = _opened(self.run)
             try:
                 steps.try_endpoint(run, self.config)
             except DeploymentError as error:
@@ -205,7 +205,7 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
         return self._failed(reason)
 
     def _failed(self, reason: str) -> Any:
-        run, said = open_run(self.run, aws(self.run["aws_conn_id"]), without_texts=True), []
+        run, said = _opened(self.run, without_texts=True), []
         if run.config.store_text:
             group = f"{cloudwatch.ENDPOINTS}{self._name}"
             said = cloudwatch.tail(aws(self.aws_conn_id)("logs"), group)
@@ -355,7 +355,7 @@ class BatchOperator(BedrockBatchInferenceOperator):
 
     def execute(self, context: Any) -> Any:
         """Find or start the job, wait for it without a worker, take what it wrote."""
-        run = open_run(self.run, aws(self.run["aws_conn_id"]))
+        run = _opened(self.run)
         model = run.model(self.config["model"])
         if not asking.is_batch(model):
             return None
@@ -382,7 +382,7 @@ class BatchOperator(BedrockBatchInferenceOperator):
 
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> Any:
         """Go on after the wait: what became of the job is asked of Bedrock."""
-        run = open_run(self.run, aws(self.run["aws_conn_id"]))
+        run = _opened(self.run)
         model = run.model(self.config["model"])
         job = asking.open_batch(run, model) if asking.is_batch(model) else None
         if (
@@ -606,7 +606,7 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
 
         name = request["TrainingJobName"]
         with readable_errors():
-            run = self._opened()
+            run = _opened(self.run)
             request = steps.within_budget(run, self.config, request)
             steps.forget_comparison(run, self.config["candidate"])
         self.log.info("Starting judge job %s for %d pairs", name, self.config["pairs"])
@@ -641,11 +641,8 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
     def _is_wanted(self, name: str, status: str) -> bool:
         """Whether a job is running, or complete and not yet handed on by this task."""
         if status == "Completed":
-            return not steps.is_summarized(self._opened(without_texts=True), self.config, name)
+            return not steps.is_summarized(_opened(self.run, without_texts=True), self.config, name)
         return status in ("InProgress", "Stopping")
-
-    def _opened(self, without_texts: bool = False) -> Run:
-        return open_run(self.run, aws(self.run["aws_conn_id"]), without_texts=without_texts)
 
     def _describe(self, name: str) -> Any:
         from botocore.exceptions import ClientError
@@ -660,7 +657,7 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
     def _failure(self, description: dict[str, Any]) -> Exception:
         name, status = description["TrainingJobName"], description["TrainingJobStatus"]
         reason = description.get("FailureReason") or description["SecondaryStatus"]
-        run, said = self._opened(without_texts=True), []
+        run, said = _opened(self.run, without_texts=True), []
         if run.config.store_text:
             said = cloudwatch.tail(aws(self.aws_conn_id)("logs"), cloudwatch.TRAINING_JOBS, name)
         else:
@@ -773,6 +770,10 @@ def _kind(reason: str) -> str:
 
 def _with_log(message: str, lines: Sequence[str]) -> str:
     return "\n  ".join([f"{message}\nThe end of its log:", *lines]) if lines else message
+
+
+def _opened(run: RunRecord, *, without_texts: bool = False) -> Run:
+    return open_run(run, aws(run["aws_conn_id"]), without_texts=without_texts)
 
 
 def _folder(run: RunRecord) -> RunFolder:

@@ -86,8 +86,7 @@ def remove(output: RunFolder, run_folder: str) -> None:
         }
         return {name: mine for name, mine in kept.items() if mine}
 
-    if any(p.run_folder == run_folder for mine in read(output).values() for p in mine):
-        _change(output, others)
+    _change(output, others)
 
 
 def _change(output: RunFolder, change: Callable[[Points], Points]) -> None:
@@ -103,6 +102,8 @@ def _change(output: RunFolder, change: Callable[[Points], Points]) -> None:
         bucket, key = split_uri(output.at(NAME))
         found, etag = _read(output)
         changed = change(found)
+        if changed == found:
+            return
         if not changed:  # nothing is left behind by the only run that there was
             output.s3.delete_object(Bucket=bucket, Key=key)
             return

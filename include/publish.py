@@ -57,9 +57,6 @@ from include.storage import RunFolder
 SCHEMA_VERSION = "1.0"
 PACKAGES = ("apache-airflow", "apache-airflow-providers-amazon", "boto3", "nova-judge-airflow")
 
-PROMPTS = "prompts/index.json"
-RECIPE = "recipe/recipe.yaml"
-
 COMPARISON: TypeAdapter[Comparison] = TypeAdapter(Comparison)
 SUMMARY: TypeAdapter[Summary] = TypeAdapter(Summary)
 
@@ -92,7 +89,7 @@ def publish(
         The URI of summary.json.
     """
     output = RunFolder(folder.s3, config.environment.output_s3_uri)
-    index = _json(folder, PROMPTS) or {}
+    index = folder.read_json(storage.PROMPTS) or {}
     results = _results(config, folder)
     models = _models(config, folder, index)
     if not config.store_text:
@@ -102,7 +99,7 @@ def publish(
     earlier = SUMMARY.validate_json(accepted.read(storage.SUMMARY)) if accepted else None
     if accepted and earlier:
         comparisons = [_with_change(config, folder, c, accepted, earlier) for c in comparisons]
-    recipe, image = folder.read(RECIPE), _judge_image(config, results)
+    recipe, image = folder.read(storage.RECIPE), _judge_image(config, results)
     judge_change = drift.since_accepted(
         folder,
         output,
@@ -175,13 +172,8 @@ def publish(
     return folder.write(storage.SUMMARY, body)
 
 
-def _json(folder: RunFolder, name: str) -> Any:
-    """Return the content of one object; None if there is none."""
-    return json.loads(folder.read(name)) if name in folder.names(name) else None
-
-
 def _results(config: RunConfig, folder: RunFolder) -> list[dict[str, Any]]:
-    found = [_json(folder, f"comparisons/{each.name}.json") for each in config.candidates]
+    found = [folder.read_json(f"comparisons/{each.name}.json") for each in config.candidates]
     return [result for result in found if result is not None]  # null: taken back, to be made anew
 
 
@@ -229,7 +221,7 @@ def _cost(
     """Return what the run has cost, and what keeps that from being known."""
     if config.prices is None:
         return None, []
-    estimated = (_json(folder, storage.ESTIMATE) or {}).get("estimated")
+    estimated = (folder.read_json(storage.ESTIMATE) or {}).get("estimated")
     return costs.cost(config.prices, estimated, uses)
 
 
@@ -287,7 +279,7 @@ def _missing(config: RunConfig, comparisons: Sequence[Comparison]) -> list[Notic
 
 def _notices(folder: RunFolder, index: dict[str, Any]) -> list[Notice]:
     """Return what was noted while prompts and responses were read."""
-    noted = [index.get("notices", []), *(_json(folder, n) for n in folder.names("notices/"))]
+    noted = [index.get("notices", []), *(folder.read_json(n) for n in folder.names("notices/"))]
     return [Notice(**notice) for notices in noted for notice in notices]
 
 

@@ -16,11 +16,6 @@ from include.storage import RunFolder
 Client = Callable[..., Any]
 """Makes a boto3 client: service name, then botocore config options."""
 
-PROMPTS = "prompts/index.json"
-"""What there is of prompts; they themselves lie in blocks beside it."""
-
-RECIPE = "recipe/recipe.yaml"
-
 
 class RunRecord(TypedDict):
     """What every task knows of its run."""
@@ -133,6 +128,11 @@ class Run:
     """What `index` has read; empty before."""
 
     @property
+    def output(self) -> RunFolder:
+        """Where the environment's runs and their history lie, this one among them."""
+        return RunFolder(self.folder.s3, self.config.environment.output_s3_uri)
+
+    @property
     def tags(self) -> list[dict[str, str]]:
         """AWS tags for everything that the run creates."""
         environment = self.config.environment
@@ -151,7 +151,7 @@ class Run:
 
     def recipe(self) -> recipes.Recipe:
         """Return the judge's recipe, as it is sent."""
-        return recipes.from_yaml(self.folder.read(RECIPE))
+        return recipes.from_yaml(self.folder.read(storage.RECIPE))
 
     def prompts(self, start: int = 0, stop: int | None = None) -> Iterator[Prompt]:
         """Yield the run's prompts from one place in the data set to another."""
@@ -169,13 +169,13 @@ class Run:
     def index(self) -> dict[str, Any]:
         """Return what `load_prompts` found: count, digest, blocks and notices; read once."""
         if not self._index:
-            self._index.update(json.loads(self.folder.read(PROMPTS)))
+            self._index.update(json.loads(self.folder.read(storage.PROMPTS)))
         return self._index
 
     def write_index(self, index: dict[str, Any]) -> None:
         """Store what `index` returns from now on."""
         self._index.clear()
-        self.folder.write(PROMPTS, json.dumps(index, indent=2))
+        self.folder.write(storage.PROMPTS, json.dumps(index, indent=2))
 
 
 def block_name(start: int) -> str:

@@ -240,11 +240,7 @@ def _endpoint(model: str) -> str:
 
 def _lives(folder: RunFolder, model: str) -> dict[str, dict[str, Any]]:
     """Return a model's endpoints by their time of creation: instance types are tried in order."""
-    name = _endpoint(model)
-    lives: dict[str, dict[str, Any]] = {}
-    if folder.names(name):
-        lives = json.loads(folder.read(name))
-    return lives
+    return folder.read_json(_endpoint(model)) or {}
 
 
 def _endpoints(prices: Prices, folder: RunFolder) -> list[Use]:

@@ -41,7 +41,6 @@ from include.errors import (
 )
 from include.records import JudgeOutput, Judgment, Pair, Prompt, Response
 from include.runs import (
-    RECIPE,
     Approval,
     Client,
     Deployment,
@@ -85,7 +84,7 @@ def resolve(
     folder = RunFolder(client("s3"), uri)
     stored = {"config": config.model_dump(mode="json", by_alias=True), "digest": config.digest()}
     folder.write(storage.CONFIG, json.dumps(stored, indent=2))
-    folder.write(RECIPE, recipes.to_yaml(recipe), "application/yaml")
+    folder.write(storage.RECIPE, recipes.to_yaml(recipe), "application/yaml")
     if not config.store_text:
         output = RunFolder(folder.s3, environment.output_s3_uri)
         texts.promise(output, folder, dag_id=dag_id, run_id=run_id)
@@ -204,30 +203,33 @@ def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
     return [*candidates, *anchors]
 
 
-def _anchors(run: Run) -> list[str]:
-    """Take a copy of the anchor pairs, and decide whether the judge is asked about them again."""
-    source, output = run.config.judge.anchor_pairs, run.config.environment.output_s3_uri
+def _anchors(run: Run) -> dict[str, int]:
+    """Take a copy of the anchor pairs, and decide whether the judge is asked about them again.
+
+    Returns:
+        How many there are, by `storage.ANCHORS`; empty if it is not.
+    """
+    source = run.config.judge.anchor_pairs
     if source is None:
-        return []
+        return {}
     from include import drift, trend
 
     pairs = drift.read_pairs(source, run.folder.s3)
     run.folder.write_records(_pairs(ANCHORS), pairs)
-    home = RunFolder(run.folder.s3, output)
-    rounds = drift.Rounds(home, pairs, run.folder.read(RECIPE)).all()
+    rounds = drift.Rounds(run.output, pairs, run.folder.read(storage.RECIPE)).all()
     why = drift.why_due(
         rounds,
         judge.image(run.config.environment, run.client("ecr", **account.QUICK)),
-        trend.runs_since(home, run.config.evaluation, rounds[-1].started_at) if rounds else 0,
+        trend.runs_since(run.output, run.config.evaluation, rounds[-1].started_at) if rounds else 0,
         run.config.judge.anchor_every,
     )
     if why is None:
-        return []
+        return {}
     log.info("%d anchor pairs are judged in a job of their own: %s", len(pairs), why)
-    return [ANCHORS]
+    return {ANCHORS: len(pairs)}
 
 
-def _estimate(run: Run, anchors: Sequence[str]) -> None:
+def _estimate(run: Run, anchors: Mapping[str, int]) -> None:
     """Log and store what the run will cost, if prices are known.
 
     Args:
@@ -241,8 +243,7 @@ def _estimate(run: Run, anchors: Sequence[str]) -> None:
         return
     characters = sum(prompt.characters for prompt in run.prompts())
     count, replicas = run.index()["count"], run.recipe()["run"]["replicas"]
-    judged = {candidate.name: count for candidate in run.config.candidates}
-    judged |= {each: len(list(run.folder.read_records(_pairs(each), Pair))) for each in anchors}
+    judged = {**{candidate.name: count for candidate in run.config.candidates}, **anchors}
     found = costs.plan(run.config, costs.Work(count, characters, judged, replicas))
     if found and run.config.prices:
         for line in costs.lines(found, run.config.prices):
@@ -349,11 +350,11 @@ def write_judge_input(
         SpooledTemporaryFile(storage.IN_MEMORY) as pairs_file,
         SpooledTemporaryFile(storage.IN_MEMORY) as input_file,
     ):
-        if candidate == ANCHORS:
-            sha256, count = _write_anchors(run, pairs_file, input_file)
+        if candidate == ANCHORS:  # `plan` has written the pairs
+            sha256, count = _write_anchors(run, input_file)
         else:
             sha256, count = _write_pairs(run, both, pairs_file, input_file)
-        run.folder.upload(_pairs(candidate), pairs_file, "application/x-ndjson")
+            run.folder.upload(_pairs(candidate), pairs_file, "application/x-ndjson")
         name = f"pairs/{candidate}/llm_judge.jsonl"
         input_uri = run.folder.upload(name, input_file, "application/x-ndjson")
     if not count:
@@ -373,7 +374,7 @@ def write_judge_input(
             sha256,
         ),
         input_uri=input_uri,
-        recipe_uri=run.folder.at(RECIPE),
+        recipe_uri=run.folder.at(storage.RECIPE),
         output_uri=run.folder.at(f"judge/{candidate}"),
         max_runtime=judge.max_runtime_seconds(count, run.config.judge.max_runtime_minutes),
         tags=run.tags,
@@ -401,12 +402,11 @@ def _check_coverage(model: str, there: Sequence[Generated], index: Mapping[str, 
         )
 
 
-def _write_anchors(run: Run, pairs_file: IO[bytes], input_file: IO[bytes]) -> tuple[str, int]:
-    """Write the anchor pairs and what the judge gets of them; the latter's digest and number."""
+def _write_anchors(run: Run, input_file: IO[bytes]) -> tuple[str, int]:
+    """Write what the judge gets of the anchor pairs; return its digest and number."""
     from include.pairs import judge_input
 
     pairs = list(run.folder.read_records(_pairs(ANCHORS), Pair))
-    pairs_file.write(storage.to_lines(map(vars, pairs)))
     body = judge_input(pairs)
     input_file.write(body)
     return hashlib.sha256(body).hexdigest(), len(pairs)
@@ -482,7 +482,7 @@ def within_budget(run: Run, job: JudgeJob, request: dict[str, Any]) -> dict[str,
         return request
     candidate, resources = job["candidate"], request["ResourceConfig"]
     if run.config.budget_usd is not None:
-        spent = spending.Spending(run.config, run.folder, partial(run.client, "sagemaker"))
+        spent = asking.spending_of(run)
         left = spent.left_for_judge(candidate)
         seconds = costs.affordable_seconds(
             prices, resources["InstanceType"], resources["InstanceCount"], left
@@ -507,7 +507,7 @@ def within_budget(run: Run, job: JudgeJob, request: dict[str, Any]) -> dict[str,
 
 def cap_judge(run: Run, job: JudgeJob) -> None:
     """Note that there was not enough money for a judge job."""
-    spent = spending.Spending(run.config, run.folder, partial(run.client, "sagemaker")).spent()
+    spent = asking.spending_of(run).spent()
     where = spending.Cap(f"the judge of {costs.judged(job['candidate'])}", spent)
     spending.cap(run.folder, _judge_cap(job["candidate"]), where)
 
@@ -583,11 +583,7 @@ def _summarize_anchors(
     if output is None or output.judgments is None:
         raise ResultsError("the judge left no details, so nothing is known of single anchor pairs")
     resolved = preferences.resolve_pairs(pairs, output.judgments)
-    rounds = drift.Rounds(
-        RunFolder(run.folder.s3, run.config.environment.output_s3_uri),
-        pairs,
-        run.folder.read(RECIPE),
-    )
+    rounds = drift.Rounds(run.output, pairs, run.folder.read(storage.RECIPE))
     return rounds.add(
         JudgeRound(
             started_at=run.record["started_at"],
@@ -679,7 +675,7 @@ def _uses(run: Run) -> list[costs.Use] | None:
     if run.config.prices is None:
         return None
     try:
-        return spending.Spending(run.config, run.folder, partial(run.client, "sagemaker")).uses()
+        return asking.spending_of(run).uses()
     except (BotoCoreError, ClientError):
         log.exception("What the run has cost cannot be counted")
         return None

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from tempfile import SpooledTemporaryFile
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -24,6 +24,9 @@ RANGE = 64 * 1024
 """Bytes of an object that are fetched at once where less is wanted."""
 
 CONFIG = "config.json"
+RECIPE = "recipe/recipe.yaml"
+PROMPTS = "prompts/index.json"
+"""What there is of prompts; they themselves lie in blocks beside it."""
 ESTIMATE = "estimate.json"
 SUMMARY = "summary.json"
 REPORT = "report.html"
@@ -64,6 +67,10 @@ class RunFolder:
     def read(self, name: str) -> bytes:
         """Return one object's content."""
         return read_uri(self.s3, self.at(name))
+
+    def read_json(self, name: str) -> Any:
+        """Return what a JSON object holds; None if there is no such object."""
+        return json.loads(self.read(name)) if name in self.names(name) else None
 
     def open(self, name: str) -> IO[bytes]:
         """Return one object as a file that can be read and searched, on disk if it is large."""
@@ -183,18 +190,48 @@ def to_lines(rows: Iterable[dict[str, Any]]) -> bytes:
     return b"".join(json.dumps(row, default=vars).encode() + b"\n" for row in rows)
 
 
-def to_parquet(records: Sequence[Any], record_type: type) -> bytes:
-    """Return records as a parquet file with the columns of `record_type`, even without rows."""
+def to_parquet(
+    records: Sequence[Any], record_type: type, *, row_group_size: int | None = None
+) -> bytes:
+    """Return records as a parquet file with the columns of `record_type`, even without rows.
+
+    Args:
+        records: Dataclass records; their texts must be encodable.
+        record_type: Their class; what is none of its columns' simple types is text.
+        row_group_size: Rows that are read together; default: pyarrow's.
+    """
     import pyarrow
     from pyarrow import parquet
 
-    columns = [field.name for field in dataclasses.fields(record_type)]
-    table = {name: [getattr(record, name) for record in records] for name in columns}
-    sink = pyarrow.BufferOutputStream()
-    schema = pyarrow.schema([(name, pyarrow.string()) for name in columns])
-    parquet.write_table(pyarrow.table(table, schema=schema), sink)
-    body: bytes = sink.getvalue().to_pybytes()
-    return body
+    types = {
+        int: pyarrow.int64(),
+        float: pyarrow.float64(),
+        bool: pyarrow.bool_(),
+        datetime: pyarrow.timestamp("us", tz="UTC"),
+    }
+    kinds = column_types(record_type)
+    schema = pyarrow.schema([(n, types.get(kind, pyarrow.string())) for n, kind in kinds.items()])
+    columns = {name: [getattr(record, name) for record in records] for name in kinds}
+    sink = io.BytesIO()
+    table = pyarrow.table(columns, schema=schema)
+    parquet.write_table(table, sink, row_group_size=row_group_size)
+    return sink.getvalue()
+
+
+def column_types(record_type: type) -> dict[str, type]:
+    """Return a dataclass's fields in their order, each with its type, None left aside.
+
+    Literals are str.
+    """
+    hints = get_type_hints(record_type)
+    return {
+        field.name: _without_none(hints[field.name]) for field in dataclasses.fields(record_type)
+    }
+
+
+def _without_none(hint: Any) -> type:
+    kinds = (each for each in getattr(hint, "__args__", (hint,)) if each is not type(None))
+    return next((each for each in kinds if isinstance(each, type)), str)
 
 
 def split_uri(uri: str) -> tuple[str, str]:

@@ -190,6 +190,5 @@ def sweep(
 
 def _keeps_none(folder: RunFolder) -> bool:
     """Whether a run still wants its texts to go: it may have begun anew with another config."""
-    if not folder.names(storage.CONFIG):
-        return False
-    return json.loads(folder.read(storage.CONFIG))["config"].get("store_text") is False
+    stored = folder.read_json(storage.CONFIG)
+    return stored is not None and stored["config"].get("store_text") is False

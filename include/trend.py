@@ -6,15 +6,12 @@ holds the rows of one run, named by the run, so that writing them again changes 
 
 from __future__ import annotations
 
-import dataclasses
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, get_type_hints
 
 from include.records import Comparison, ModelSummary, Summary
-from include.storage import RunFolder
+from include.storage import RunFolder, column_types, to_parquet
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ def write(output: RunFolder, summary: Summary, folder: RunFolder) -> str | None:
     if not found:
         return None
     name = name_of(summary.evaluation, folder.uri.rpartition("/")[2])
-    return output.write(name, _to_parquet(found), "application/vnd.apache.parquet")
+    return output.write(name, to_parquet(found, TrendRow), "application/vnd.apache.parquet")
 
 
 def rows(summary: Summary, folder: RunFolder) -> list[TrendRow]:
@@ -128,10 +125,15 @@ def read(output: RunFolder, evaluation: str) -> list[TrendRow]:
 
 
 def runs_since(output: RunFolder, evaluation: str, started_at: str) -> int:
-    """Count the runs of an evaluation that started after a moment, by their rows."""
-    return len(
-        {row.run_id for row in read(output, evaluation) if row.started_at > _moment(started_at)}
-    )
+    """Count the runs of an evaluation that started after a moment, by their rows.
+
+    Only rows that were written since then are read: no other run can have started later.
+    """
+    since = _moment(started_at)
+    second = since.replace(microsecond=0)  # S3 tells no fractions
+    names = [name for name, at in output.written(_home(evaluation)).items() if at >= second]
+    rows = (row for name in names for row in _rows(output.read(name)))
+    return len({row.run_id for row in rows if row.started_at > since})
 
 
 def breaks(before: TrendRow, after: TrendRow) -> list[str]:
@@ -225,35 +227,9 @@ def _moment(iso: str) -> datetime:
     return datetime.fromisoformat(iso).astimezone(UTC)
 
 
-def _to_parquet(rows: Sequence[TrendRow]) -> bytes:
-    import pyarrow
-    from pyarrow import parquet
-
-    types = {
-        str: pyarrow.string(),
-        int: pyarrow.int64(),
-        float: pyarrow.float64(),
-        datetime: pyarrow.timestamp("us", tz="UTC"),
-    }
-    schema = pyarrow.schema([(name, types[kind]) for name, kind in columns().items()])
-    sink = io.BytesIO()
-    parquet.write_table(
-        pyarrow.Table.from_pylist([dataclasses.asdict(row) for row in rows], schema), sink
-    )
-    return sink.getvalue()
-
-
 def columns() -> dict[str, type]:
     """Return the columns in their order, each with its type: str, int, float or datetime."""
-    hints = get_type_hints(TrendRow)
-    return {field.name: _without_none(hints[field.name]) for field in dataclasses.fields(TrendRow)}
-
-
-def _without_none(hint: Any) -> type:
-    kind: type = next(
-        (each for each in getattr(hint, "__args__", (hint,)) if each is not type(None)), str
-    )
-    return kind
+    return column_types(TrendRow)
 
 
 def _rows(body: bytes) -> Iterator[TrendRow]:

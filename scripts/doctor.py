@@ -10,9 +10,10 @@ from pathlib import Path
 
 from include import account, preflight
 from include.config import Environment, RunConfig
-from include.config_files import load_environment, resolve_config
+from include.config_files import chosen_environment, load_environment, resolve_config
 from include.errors import AccountError, JudgeError
 from include.findings import Finding
+from include.runs import Client
 from include.storage import RunFolder
 from scripts import local
 from scripts.run import load
@@ -88,14 +89,25 @@ def output(name: str | None) -> RunFolder:
         AccountError: Its AWS is not there, or not the one.
         ConfigError: There is no such environment.
     """
-    chosen = name or os.environ.get("NOVA_JUDGE_ENVIRONMENT") or "sandbox"
-    environment = load_environment(chosen)
+    environment = load_environment(chosen_environment(name))
+    return RunFolder(reach(environment)("s3"), environment.output_s3_uri)
+
+
+def reach(environment: Environment, region: str | None = None) -> Client:
+    """Return the way to an environment's AWS, once its account is known.
+
+    Args:
+        environment: The environment.
+        region: Of the clients; default: the environment's.
+
+    Raises:
+        AccountError: Its AWS is not there, or not the one.
+    """
     connect(local.Place.from_environment())
     from include.tasks import aws
 
-    client = aws(environment.aws_conn_id)
-    identify(environment, client)
-    return RunFolder(client("s3"), environment.output_s3_uri)
+    identify(environment, aws(environment.aws_conn_id))
+    return aws(environment.aws_conn_id, region)
 
 
 def main() -> int:

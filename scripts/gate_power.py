@@ -71,12 +71,8 @@ def main() -> int:
                 f"{config.evaluation} has no gate; write for example "
                 "gate: {rule: no_regression, margin: 0.05}"
             )
-        doctor.connect(local.Place.from_environment())
-        from include.tasks import aws
-
-        client = aws(config.environment.aws_conn_id)
-        doctor.identify(config.environment, client)
-        output = RunFolder(client("s3"), config.environment.output_s3_uri)
+        s3 = doctor.reach(config.environment)("s3")
+        output = RunFolder(s3, config.environment.output_s3_uri)
         for model in config.candidates:
             folders = past_runs(output, config.evaluation, model.name)
             past = gate_power.gather(evidence.resolved_pairs(each, model.name) for each in folders)

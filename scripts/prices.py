@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from include import config_files, price_list
-from include.config import BedrockModel, Environment, Evaluation, Judge, SageMakerModel
+from include.config import Environment, Evaluation, Judge
 from include.errors import JudgeError
 from include.prices import Prices
 from scripts import doctor, local
@@ -25,20 +24,17 @@ def used() -> tuple[set[str], set[str]]:
     Raises:
         ConfigError: A file has mistakes.
     """
-    home, instance_types = config_files.folder(), {Judge().instance_type}
+    home, judges = config_files.folder(), [Judge()]
     models = [
         config_files.load_model(path.stem) for path in sorted((home / "models").glob("*.yaml"))
     ]
     for path in config_files.evaluation_files():
         evaluation = Evaluation.model_validate(config_files.load_evaluation(path))
-        instance_types.add(evaluation.judge.instance_type)
+        judges.append(evaluation.judge)
         models += [
             m for m in (evaluation.baseline, *evaluation.candidates) if not isinstance(m, str)
         ]
-    for model in models:
-        if isinstance(model, SageMakerModel) and model.deploy:
-            instance_types |= set(model.deploy.instance_types)
-    return instance_types, {each.model_id for each in models if isinstance(each, BedrockModel)}
+    return config_files.priced(models, judges)
 
 
 def text(prices: Prices) -> Iterator[str]:
@@ -76,16 +72,12 @@ def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="make prices", description=__doc__)
     parser.add_argument("--env", help="environment whose region and account count (ENV=)")
-    chosen = parser.parse_args().env or os.environ.get("NOVA_JUDGE_ENVIRONMENT") or "sandbox"
+    chosen = config_files.chosen_environment(parser.parse_args().env)
     try:
         environment = config_files.load_environment(chosen)
         instance_types, models = used()
-        doctor.connect(local.Place.from_environment())
-        from include.tasks import aws
-
-        doctor.identify(environment, aws(environment.aws_conn_id))
         prices = price_list.fetch(
-            aws(environment.aws_conn_id, price_list.REGION)("pricing"),
+            doctor.reach(environment, price_list.REGION)("pricing"),
             environment.region,
             instance_types,
             models,

@@ -78,8 +78,8 @@ def new_run(sandbox: Sandbox, **changes: Any) -> dict[str, Any]:
     folder.write(storage.CONFIG, json.dumps(stored))
     folder.write_records("prompts/000000.jsonl", [Prompt("p1", "Why is the sky blue?")])
     index = {"count": 1, "conversations": 0, "sha256": "", "blocks": [0], "notices": []}
-    folder.write(runs.PROMPTS, json.dumps(index))
-    folder.write(runs.RECIPE, (ROOT / "recipes/nova_micro_llm_judge.yaml").read_bytes())
+    folder.write(storage.PROMPTS, json.dumps(index))
+    folder.write(storage.RECIPE, (ROOT / "recipes/nova_micro_llm_judge.yaml").read_bytes())
     return {
         "uri": uri,
         "aws_conn_id": "aws_sandbox",
@@ -220,7 +220,7 @@ def judge_job(aws: Sandbox, run: Any, body: bytes | None = None) -> Any:
         recipes.load("nova_micro_llm_judge"),
         name=f"job-{uuid4().hex[:12]}",
         input_uri=uri,
-        recipe_uri=folder.at(runs.RECIPE),
+        recipe_uri=folder.at(storage.RECIPE),
         output_uri=folder.at("judge/c"),
         max_runtime=3600,
         tags=opened.tags,

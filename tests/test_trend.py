@@ -10,7 +10,7 @@ from pyarrow import BufferReader, parquet
 from sandbox_server import Sandbox
 from summaries import CHANGE, make_comparison, make_model, make_summary
 
-from include import trend
+from include import storage, trend
 from include.records import Cost
 from include.storage import RunFolder
 
@@ -92,7 +92,7 @@ def test_rows_of_another_version_are_read(output):
     uri = store(output, summary()).removeprefix(f"{output.uri}/")
     table = parquet.read_table(BufferReader(output.read(uri)))
     older = table.drop_columns(["currency"]).append_column("novelty", [["x"]])
-    output.write(uri, trend._to_parquet([]))
+    output.write(uri, storage.to_parquet([], trend.TrendRow))
     sink = io.BytesIO()
     parquet.write_table(older, sink)
     output.write(uri, sink.getvalue())

@@ -171,7 +171,7 @@ def run(request: Request, user: GetUserDep, dag_id: str, run_id: str) -> Respons
     known, folder = _opened(dag_id, run_id)
     summary = progress = None
     if folder:
-        summary = _json(folder, storage.SUMMARY)
+        summary = folder.read_json(storage.SUMMARY)
         names = folder.names("progress/") if not summary else []
         progress = [json.loads(folder.read(name)) for name in names]
     try:
@@ -338,10 +338,6 @@ def _opened(dag_id: str, run_id: str) -> tuple[AirflowRun, RunFolder | None]:
     if found is None:
         raise HTTPException(404, f"There is no run {run_id!r} of {dag_id!r}.")
     return found, installation.open_folder(found)
-
-
-def _json(folder: RunFolder, name: str) -> Any:
-    return json.loads(folder.read(name)) if name in folder.names(name) else None
 
 
 def page(request: Request, template: str, code: int = 200, **shown: Any) -> Response:

@@ -194,12 +194,7 @@ def main() -> int:
 
 
 def _command(arguments: argparse.Namespace) -> int:
-    doctor.connect(local.Place.from_environment())
-    from include.tasks import aws
-
-    environment = load_environment(arguments.env)
-    client = aws(environment.aws_conn_id)
-    doctor.identify(environment, client)
+    client = doctor.reach(load_environment(arguments.env))
     if arguments.compare:
         theirs = bundle.read(arguments.cwd / arguments.compare)
         found = replay(theirs, arguments.env, client)
