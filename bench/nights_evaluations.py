@@ -20,7 +20,7 @@ import yaml
 from bench.processes import ROOT
 
 PROMPTS = ROOT / "include" / "samples" / "prompts.jsonl"
-LIMIT = 30
+LIMIT = 60
 SHARE = 0.05
 """Of requests, endpoints and jobs that go wrong, for each way to go wrong."""
 

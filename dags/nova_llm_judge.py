@@ -96,7 +96,7 @@ def pipeline(evaluation: dict[str, Any] | None, outlet: Asset | None) -> None:
         )
 
     compared = compare.expand(candidate=candidates)
-    published = step(steps.report, trigger_rule="all_done")(run)
+    published = step(steps.report, linked=True, trigger_rule="all_done")(run)
     compared >> published
     approved = GateApprovalOperator(task_id="approve", run=run, summary_uri=published)
     # As a teardown it also runs when a person ends the run, which would else end in success.

@@ -8,12 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from logging import getLogger
 from typing import Any
-from urllib.parse import quote
 
-from airflow.providers.common.compat.sdk import conf
 from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference  # type: ignore[attr-defined]
 
-from include import alerts, storage
+from include import alerts, links, storage
 from include.config import Alert
 from include.config_files import chosen_environment, load_environment
 from include.errors import JudgeError
@@ -44,8 +42,12 @@ def after_gate(evaluation: Mapping[str, Any] | None) -> Callable[[Any], None]:
             asked = [Alert.model_validate(each) for each in evaluation.get("alerts", [])]
             aws_conn_id = _aws_conn_id(evaluation, asked)
         error = context.get("exception")
+        dag_run = context["dag_run"]
         message = alerts.message(
-            name, summary, problem=str(error) if error else None, link=_link(context)
+            name,
+            summary,
+            problem=str(error) if error else None,
+            link=links.run_address(dag_run.dag_id, dag_run.run_id),
         )
         for alert in asked:
             if alerts.event_of(summary) in alert.on:
@@ -122,7 +124,7 @@ def _deadline(dag_id: str, alert: Alert, aws_conn_id: str | None) -> DeadlineAle
     message = alerts.Message(
         f"{dag_id} has not ended after {alert.stuck_after_hours:g} hours"[: alerts.LONGEST_SUBJECT],
         f"A run of {dag_id} was queued {alert.stuck_after_hours:g} hours ago and has not ended; it "
-        f"goes on.\n\n{_base_url()}/dags/{quote(dag_id)}/runs",
+        f"goes on.\n\n{links.runs_address(dag_id)}",
     )
     kind, settings = _settings(alert, message, aws_conn_id)
     return DeadlineAlert(
@@ -130,12 +132,3 @@ def _deadline(dag_id: str, alert: Alert, aws_conn_id: str | None) -> DeadlineAle
         interval=timedelta(hours=alert.stuck_after_hours),
         callback=AsyncCallback(kind, kwargs=settings),
     )
-
-
-def _link(context: Any) -> str:
-    run = context["dag_run"]
-    return f"{_base_url()}/dags/{quote(run.dag_id)}/runs/{quote(run.run_id, safe='')}"
-
-
-def _base_url() -> str:
-    return str(conf.get("api", "base_url", fallback="http://localhost:8080")).rstrip("/")

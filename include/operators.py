@@ -13,10 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, ClassVar
-from urllib.parse import quote
+from typing import Any
 
-from airflow.providers.amazon.aws.links.base_aws import BASE_AWS_CONSOLE_LINK, BaseAwsLink
+from airflow.providers.amazon.aws.links.base_aws import BaseAwsLink
 from airflow.providers.amazon.aws.operators.bedrock import BedrockBatchInferenceOperator
 from airflow.providers.amazon.aws.operators.sagemaker import (
     SageMakerBaseOperator,
@@ -30,6 +29,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from include import asking, cloudwatch, judge, spending, steps
 from include.errors import DeploymentError, GenerationError, JudgeJobError
+from include.links import ContainerLogLink, SageMakerEndpointLink, SageMakerJobLink
 from include.ownership import IN_PROGRESS
 from include.runs import BatchJob, Deployment, JudgeJob, Run, RunRecord, open_run
 from include.storage import RunFolder
@@ -53,48 +53,6 @@ DELETION = 900
 
 MAX_ATTEMPTS = 20
 """Judge jobs of one comparison, failed ones included, before a person has to look."""
-
-
-class SageMakerJobLink(BaseAwsLink):
-    """The judge job in the SageMaker console."""
-
-    name: ClassVar[str] = "SageMaker job"
-    key: ClassVar[str] = "sagemaker_job"
-    format_str: ClassVar[str] = (
-        BASE_AWS_CONSOLE_LINK + "/sagemaker/home?region={region_name}#/jobs/{job_name}"
-    )
-
-
-class SageMakerEndpointLink(BaseAwsLink):
-    """The endpoint in the SageMaker console."""
-
-    name: ClassVar[str] = "SageMaker endpoint"
-    key: ClassVar[str] = "sagemaker_endpoint"
-    format_str: ClassVar[str] = (
-        BASE_AWS_CONSOLE_LINK + "/sagemaker/home?region={region_name}#/endpoints/{endpoint_name}"
-    )
-
-
-class ContainerLogLink(BaseAwsLink):
-    """The container's log in the CloudWatch console."""
-
-    name: ClassVar[str] = "CloudWatch log"
-    key: ClassVar[str] = "container_log"
-    format_str: ClassVar[str] = (
-        BASE_AWS_CONSOLE_LINK
-        + "/cloudwatch/home?region={region_name}#logsV2:log-groups/log-group/{group}{streams}"
-    )
-
-    def format_link(self, **kwargs: Any) -> str:
-        """Fill in the address; the console wants its part after `#` quoted, with `$` for `%`."""
-        streams = f"?logStreamNameFilter={kwargs['stream']}" if kwargs.get("stream") else ""
-        kwargs["group"] = quote(quote(kwargs["group"], safe=""), safe="").replace("%", "$")
-        kwargs["streams"] = quote(streams, safe="").replace("%", "$")
-        address: str = super().format_link(**kwargs)
-        return address
-
-
-LINKS: tuple[type[BaseAwsLink], ...] = (SageMakerJobLink, SageMakerEndpointLink, ContainerLogLink)
 
 
 class DeployEndpointOperator(SageMakerEndpointOperator):

@@ -9,13 +9,16 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import Asset, Connection, Param, task
+from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
 from include import account, ownership, steps, texts
 from include.config import Environment
 from include.config_files import load_environment, overridden
 from include.errors import AccountError, GenerationError, JudgeError
+from include.links import ReportLink, RunFolderLink
 from include.runs import Client, Run, RunRecord, open_run
 from include.storage import RunFolder
 
@@ -59,10 +62,33 @@ def opened(run: RunRecord | None, *, without_texts: bool = False) -> Iterator[Ru
         yield open_run(run, aws(run["aws_conn_id"]), without_texts=without_texts)
 
 
-def step(work: Callable[..., Any], **options: Any) -> Any:
-    """Make a task of a function in `steps`: the run's record in, the opened run for the work."""
+class LinkedOperator(DecoratedOperator, PythonOperator):
+    """What `@task` makes of a function, with links to the report and to the run folder."""
 
-    @task(task_id=work.__name__, doc_md=work.__doc__, multiple_outputs=False, **options)
+    custom_operator_name = "@task"
+    operator_extra_links = (ReportLink(), RunFolderLink())
+
+    def __init__(
+        self, *, python_callable: Any, op_args: Any, op_kwargs: Any, **of_task: Any
+    ) -> None:
+        call = {"python_callable": python_callable, "op_args": op_args, "op_kwargs": op_kwargs}
+        super().__init__(kwargs_to_upstream=call, **call, **task)
+
+
+linked_task = functools.partial(task_decorator_factory, decorated_operator_class=LinkedOperator)
+
+
+def step(work: Callable[..., Any], *, linked: bool = False, **options: Any) -> Any:
+    """Make a task of a function in `steps`: the run's record in, the opened run for the work.
+
+    Args:
+        work: The function.
+        linked: Whether the task shows links to the report and to the run folder.
+        options: Of the task.
+    """
+    make = linked_task if linked else task
+
+    @make(task_id=work.__name__, doc_md=work.__doc__, multiple_outputs=False, **options)
     @functools.wraps(work)
     def execute(run: RunRecord | None, *args: Any, **kwargs: Any) -> Any:
         with opened(run) as known:
@@ -81,7 +107,7 @@ def gate(outlet: Asset | None, **options: Any) -> Any:
     outlets = [outlet] if outlet else []
 
     # Without functools.wraps: Airflow hands a task what the signature of the wrapped one asks for.
-    @task(doc_md=steps.gate.__doc__, outlets=outlets, multiple_outputs=False, **options)
+    @linked_task(doc_md=steps.gate.__doc__, outlets=outlets, multiple_outputs=False, **options)
     def gate(
         run: RunRecord | None, summary_uri: str | None, approved: bool | None, **context: Any
     ) -> str:
@@ -94,7 +120,7 @@ def gate(outlet: Asset | None, **options: Any) -> Any:
     return gate
 
 
-@task(multiple_outputs=True, doc_md=steps.resolve.__doc__)
+@linked_task(multiple_outputs=True, doc_md=steps.resolve.__doc__)
 def resolve(evaluation: dict[str, Any] | None = None, **context: Any) -> dict[str, Any]:
     """Turn the run's conf into a checked, complete config in a new run folder."""
     dag_run, params = context["dag_run"], dict(context["params"])

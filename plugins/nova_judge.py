@@ -1,4 +1,4 @@
-"""What the project adds to the Airflow UI: pages, and links from tasks to the AWS console."""
+"""What the project adds to the Airflow UI: pages, and links from tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
 
-from include.operators import LINKS
+from include.links import LINKS
 
 PREFIX = "/nova-judge"
 

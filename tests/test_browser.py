@@ -92,7 +92,7 @@ def test_the_verdict_and_the_pairs_are_shown_where_the_run_is(page: Any, copy: C
     shown.get_by_text("Pairs that it lost").click()
     shown.get_by_text(f"{counts['baseline_wins']} of {counts['prompts']} pairs").wait_for()
     shown.locator("tbody a").first.click()
-    shown.get_by_text("Prompt", exact=True).wait_for()
+    shown.wait_for_url("**/pairs/*")
     shown.locator("body").press("j")
     shown.get_by_text("Before (k)").wait_for()
 

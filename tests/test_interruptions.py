@@ -44,7 +44,7 @@ QUICK = {
 }
 SANDBOX = {
     "sandbox_delays": "endpoint=12,delete=0.3,job=25",
-    "sandbox_faults": "latency_ms=500",
+    "sandbox_faults": "latency_ms=1000",
 }
 CONF = {
     "evaluation": "interrupted",

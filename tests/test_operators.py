@@ -21,11 +21,9 @@ from include.config_files import resolve_config
 from include.errors import GenerationError, JudgeJobError, ResponsesError
 from include.operators import (
     STOPPING,
-    ContainerLogLink,
     DeleteEndpointOperator,
     DeployEndpointOperator,
     NovaJudgeOperator,
-    SageMakerJobLink,
 )
 from include.records import Prompt
 from include.tasks import readable_errors
@@ -467,17 +465,6 @@ def vars_of_a_try(ti: SimpleNamespace) -> SimpleNamespace:
 
 def describe(sandbox: Sandbox, name: str) -> Any:
     return sandbox.client("sagemaker").describe_training_job(TrainingJobName=name)
-
-
-def test_links_lead_to_the_job_and_its_log() -> None:
-    where = {"region_name": "us-east-1", "aws_domain": "aws.amazon.com"}
-    job = SageMakerJobLink().format_link(**where, job_name="nj-x-1")
-    assert job == "https://console.aws.amazon.com/sagemaker/home?region=us-east-1#/jobs/nj-x-1"
-    group = "/aws/sagemaker/TrainingJobs"
-    log = ContainerLogLink().format_link(**where, group=group, stream="nj-x-1")
-    assert log.endswith(
-        "log-group/$252Faws$252Fsagemaker$252FTrainingJobs$3FlogStreamNameFilter$3Dnj-x-1"
-    )
 
 
 def test_nothing_to_judge_starts_no_job(aws: Sandbox) -> None:

@@ -10,8 +10,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 from uuid import uuid4
+from zipfile import ZipFile
 
 import pytest
 from judged import LOSS, WIN, judge
@@ -144,7 +146,8 @@ def test_nobody_sees_anything_without_a_login(anybody: TestClient, address: str)
 
 
 RUN_PAGES = [each for each in addresses() if each.startswith("/runs/")]
-TEXT_PAGES = [each for each in RUN_PAGES if "/pairs" in each or "report" in each]
+WITH_TEXTS = ("/pairs", "/report", "/evidence")
+TEXT_PAGES = [each for each in RUN_PAGES if any(word in each for word in WITH_TEXTS)]
 
 
 @pytest.mark.parametrize("address", RUN_PAGES)
@@ -158,7 +161,7 @@ def test_nobody_sees_a_run_of_a_dag_that_is_not_theirs(
 
 
 def test_there_are_pages_with_texts() -> None:
-    assert len(TEXT_PAGES) >= 5
+    assert len(TEXT_PAGES) >= 6
 
 
 @pytest.mark.parametrize("address", TEXT_PAGES)
@@ -324,6 +327,35 @@ def test_files_are_downloads(client: TestClient, finished: RunFolder) -> None:
         answer = client.get(f"{RUN}/files/{name}")
         assert answer.status_code == 200
         assert answer.headers["content-disposition"].startswith("attachment")
+
+
+def test_the_evidence_is_one_file_with_the_digest_of_each_of_its_files(
+    client: TestClient, finished: RunFolder
+) -> None:
+    answer = client.get(f"{RUN}/files/evidence.zip")
+    assert answer.headers["content-disposition"].startswith("attachment")
+    with ZipFile(io.BytesIO(answer.content)) as archive:
+        names = set(archive.namelist())
+        manifest = json.loads(archive.read("manifest.json"))
+        digests = {name: sha256(archive.read(name)).hexdigest() for name in manifest["sha256"]}
+    assert names == {*digests, "manifest.json"}
+    assert {"summary.json", "report.html", "config.json"} <= names
+    assert not [name for name in names if name.startswith("browse/")]
+    assert manifest == {"run_folder": finished.uri, "sha256": digests}
+
+
+def test_a_run_without_a_verdict_has_no_evidence(client: TestClient, folder: RunFolder) -> None:
+    folder.write("config.json", "{}")
+    assert client.get(f"{RUN}/files/evidence.zip").status_code == 404
+    assert "evidence.zip" not in client.get(RUN).text
+
+
+def test_words_that_only_one_response_has_are_marked(client: TestClient, folder: RunFolder) -> None:
+    pairs = [Pair("p", "Why?", "It is <b>blue</b> today.", "It is <i>red</i> today.", "judged")]
+    browse.write(folder, "claude", resolve_pairs(pairs, judge(pairs, [WIN])), [])
+    text = client.get(f"{RUN}/pairs/claude/0").text
+    assert "It is <mark>&lt;b&gt;blue&lt;/b&gt; </mark>today." in text
+    assert "It is <mark>&lt;i&gt;red&lt;/i&gt; </mark>today." in text
 
 
 def test_every_page_may_do_only_what_it_needs(client: TestClient, finished: RunFolder) -> None:

@@ -21,14 +21,16 @@ from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import GetUserDep, get_user, requires_access_dag
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.background import BackgroundTask
 
-from include import browse, overview, storage
+from include import browse, bundle, overview, storage
 from include.records import Change
 from include.report import KINDS
 from include.storage import RunFolder
 from include.web import installation, pages
+from include.web.differences import marked
 from include.web.installation import AirflowRun
 from include.web.pages import Filter
 from include.wording import count, percent, points
@@ -195,7 +197,8 @@ def _files(folder: RunFolder, texts: bool) -> list[str]:
     """Name what of a run can be downloaded."""
     there = [*folder.names("summary.json"), *folder.names("charts/")]
     there += folder.names("report.html") if texts else []
-    return [name for name in there if FILE.fullmatch(name)]
+    found = [name for name in there if FILE.fullmatch(name)]
+    return [*found, "evidence.zip"] if texts and storage.SUMMARY in found else found
 
 
 @router.get(f"{RUN}/report", dependencies=[Depends(see_texts)])
@@ -208,6 +211,21 @@ def report(dag_id: str, run_id: str) -> Response:
 def report_file(dag_id: str, run_id: str) -> Response:
     """Return the report to be kept."""
     return _file(dag_id, run_id, storage.REPORT, _attachment("report.html"))
+
+
+@router.get(f"{RUN}/files/evidence.zip", dependencies=[Depends(see_texts)])
+def evidence(dag_id: str, run_id: str) -> Response:
+    """Return all that the verdict rests on, texts included, as one file to be kept."""
+    _, folder = _opened(dag_id, run_id)
+    if folder is None or not folder.names(storage.SUMMARY):
+        raise HTTPException(404, "This run has no verdict yet, so there is no evidence.")
+    file = bundle.write(folder)
+    chunks = iter(lambda: file.read(storage.IN_MEMORY), b"")
+    headers = _attachment(f"{folder.uri.rpartition('/')[2]}.zip")
+    closing = BackgroundTask(file.close)
+    return StreamingResponse(
+        chunks, media_type="application/zip", headers=headers, background=closing
+    )
 
 
 @router.get(f"{RUN}/files/{{name:path}}", dependencies=[Depends(see_run)])
@@ -311,6 +329,7 @@ def pair(
         kept=kept,
         row=rows[place],
         texts=texts,
+        pieces=texts and marked(texts.baseline or "", texts.candidate or ""),
         score=browse.score_of(texts) if texts else None,
         before=before,
         after=after,
