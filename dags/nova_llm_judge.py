@@ -18,11 +18,18 @@ from zoneinfo import ZoneInfo
 import airflow.providers.amazon.aws.operators.bedrock
 import airflow.providers.amazon.aws.operators.sagemaker
 import airflow.providers.standard.operators.hitl  # noqa: F401
-from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, task_group
+from airflow.sdk import (
+    DAG,
+    Asset,
+    AssetOrTimeSchedule,
+    BaseOperator,
+    CronTriggerTimetable,
+    task_group,
+)
 
-from include import names, steps
+from include import names, steps, trigger_form
 from include.approval import GateApprovalOperator
-from include.config_files import evaluation_files, example, form, load_evaluation
+from include.config_files import evaluation_files, example, load_evaluation
 from include.errors import JudgeError
 from include.notify import after_gate, when_stuck
 from include.operators import (
@@ -48,30 +55,15 @@ def pipeline(evaluation: dict[str, Any] | None, outlet: Asset | None) -> None:
     candidates = step(steps.plan)(run, shards)
 
     reserved = step(steps.reserve)(run, candidates)
-    deploy = DeployEndpointOperator.partial(
-        task_id="deploy",
-        run=run,
-        aws_conn_id=run["aws_conn_id"],
-        map_index_template="{{ task.config['model'] }}",
-    ).expand(config=reserved)
+    deploy = for_each_model(DeployEndpointOperator, "deploy", run, reserved)
     generate = (
         step(steps.generate, map_index_template="{{ task.op_kwargs['shard']['model'] }}")
         .partial(run=run, deployments=deploy.output)
         .expand(shard=shards)
     )
     # Beside the endpoints, not before them: a batch job may take a day, and they cost by the hour.
-    batch = BatchOperator.partial(
-        task_id="batch",
-        run=run,
-        aws_conn_id=run["aws_conn_id"],
-        map_index_template="{{ task.config['model'] }}",
-    ).expand(config=reserved)
-    delete = DeleteEndpointOperator.partial(
-        task_id="delete",
-        run=run,
-        aws_conn_id=run["aws_conn_id"],
-        map_index_template="{{ task.config['model'] }}",
-    ).expand(config=reserved)
+    batch = for_each_model(BatchOperator, "batch", run, reserved)
+    delete = for_each_model(DeleteEndpointOperator, "delete", run, reserved)
     # An endpoint that cannot be deleted fails the run.
     generate >> delete.as_teardown(setups=[reserved, deploy], on_failure_fail_dagrun=True)
 
@@ -89,6 +81,7 @@ def pipeline(evaluation: dict[str, Any] | None, outlet: Asset | None) -> None:
             config=written,
             aws_conn_id=run["aws_conn_id"],
             pool=JUDGE_POOL,
+            doc_md=NovaJudgeOperator.__doc__,
             map_index_template="{{ task.config['candidate'] }}",
         )
         step(steps.summarize, map_index_template="{{ task.op_args[1]['candidate'] }}")(
@@ -98,11 +91,24 @@ def pipeline(evaluation: dict[str, Any] | None, outlet: Asset | None) -> None:
     compared = compare.expand(candidate=candidates)
     published = step(steps.report, linked=True, trigger_rule="all_done")(run)
     compared >> published
-    approved = GateApprovalOperator(task_id="approve", run=run, summary_uri=published)
+    approved = GateApprovalOperator(
+        task_id="approve", run=run, summary_uri=published, doc_md=GateApprovalOperator.__doc__
+    )
     # As a teardown it also runs when a person ends the run, which would else end in success.
     tell = after_gate(evaluation)
     decide = gate(outlet, on_success_callback=tell, on_failure_callback=tell)
     decide(run, published, approved.output).as_teardown(on_failure_fail_dagrun=True)
+
+
+def for_each_model(operator: type[BaseOperator], task_id: str, run: Any, reserved: Any) -> Any:
+    """Make a task of an operator that works on one model, mapped over all of them."""
+    return operator.partial(
+        task_id=task_id,
+        run=run,
+        aws_conn_id=run["aws_conn_id"],
+        doc_md=operator.__doc__,
+        map_index_template="{{ task.config['model'] }}",
+    ).expand(config=reserved)
 
 
 def dag(dag_id: str, evaluation: dict[str, Any] | None) -> DAG:
@@ -112,6 +118,7 @@ def dag(dag_id: str, evaluation: dict[str, Any] | None) -> DAG:
     outlet = Asset(f"nova_judge/{evaluation['evaluation']}") if evaluation else None
     with DAG(
         dag_id,
+        dag_display_name=f"{evaluation['evaluation']} (Nova judge)" if evaluation else dag_id,
         description=(__doc__ or "").splitlines()[0],
         doc_md=__doc__,
         schedule=when(schedule),
@@ -125,7 +132,7 @@ def dag(dag_id: str, evaluation: dict[str, Any] | None) -> DAG:
     ) as built:
         pipeline(evaluation, outlet)
         # Not before: each task would carry a copy, which Airflow checks several times over.
-        fields = form(evaluation or starting_point())
+        fields = trigger_form.fields(evaluation or starting_point())
         built.params.update({key: as_airflow_param(*field) for key, field in fields.items()})
     return built
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -127,30 +126,6 @@ def overridden(evaluation: Mapping[str, Any], conf: Mapping[str, Any]) -> dict[s
     return changed
 
 
-def form(evaluation: Mapping[str, Any] | None) -> dict[str, tuple[dict[str, Any], Any]]:
-    """Return schema and default of each key that the trigger form shows.
-
-    Args:
-        evaluation: What the form starts with; None leaves required fields empty.
-    """
-    defaults = {}
-    if evaluation is not None:
-        checked = _check(Evaluation, evaluation, _Source("evaluation"))
-        defaults = checked.model_dump(mode="json", by_alias=True)
-    return {key: (schema, defaults.get(key, default)) for key, (schema, default) in _form().items()}
-
-
-@functools.cache
-def _form() -> dict[str, tuple[dict[str, Any], Any]]:
-    """Return schema and default of each key, whatever the evaluation."""
-    schema = Evaluation.model_json_schema(by_alias=True)
-    return {
-        key: (_for_airflow(part, schema["$defs"]), part.get("default"))
-        for key, part in schema["properties"].items()
-        if key != "schedule"
-    }
-
-
 def resolve_config(
     conf: Mapping[str, Any], environ: Mapping[str, str] = os.environ, name: str = "conf"
 ) -> RunConfig:
@@ -202,7 +177,16 @@ def resolve_config(
 
 def environment_names() -> list[str]:
     """Return the names of all environments."""
-    return sorted(path.stem for path in (folder() / "environments").glob("*.yaml"))
+    return _names(folder(), "environments")
+
+
+def model_names() -> list[str]:
+    """Return the names of all models that have a file."""
+    return _names(folder(), "models")
+
+
+def _names(home: Path, kind: str) -> list[str]:
+    return sorted(path.stem for path in (home / kind).glob("*.yaml"))
 
 
 def chosen_environment(name: str | None, environ: Mapping[str, str] = os.environ) -> str:
@@ -298,7 +282,7 @@ def priced(models: Iterable[Any], judges: Iterable[Judge]) -> tuple[set[str], se
 def _find(home: Path, kind: str, name: str) -> Path:
     path = home / kind / f"{name}.yaml"
     if not path.is_file():
-        known = sorted(file.stem for file in (home / kind).glob("*.yaml"))
+        known = _names(home, kind)
         raise ConfigError(
             f"there is no {kind[:-1]} {name!r}{_nearest(name, known)}; "
             f"{home / kind} has {', '.join(known) or 'none'}"
@@ -477,30 +461,3 @@ def _nearest(name: str, choices: list[str]) -> str:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _for_airflow(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the form has to know of a key: how it is called, and which types it takes.
-
-    What an object may hold is not in it: Airflow checks all schemas, and the defaults by them,
-    whenever it reads the files and again before each task. `resolve` says what is wrong inside.
-    """
-    target = definitions[schema["$ref"].rsplit("/", 1)[-1]] if "$ref" in schema else {}
-    known = {**target, **schema}
-    shaped: dict[str, Any] = {
-        key: value
-        for key, value in known.items()
-        if isinstance(value, str | float | int)
-        and key not in ("default", "$ref", "additionalProperties")
-    }
-    types = _types(known)
-    shaped["type"] = types if len(types) > 1 else types[0]
-    if "items" in known:
-        shaped["items"] = {"type": _types(known["items"])}
-    return shaped
-
-
-def _types(schema: Mapping[str, Any]) -> list[str]:
-    """Return the types that a schema allows; what it refers to are objects."""
-    options = schema.get("anyOf") or schema.get("oneOf") or [schema]
-    return sorted({each.get("type", "object") for each in options})

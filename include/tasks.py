@@ -69,10 +69,10 @@ class LinkedOperator(DecoratedOperator, PythonOperator):
     operator_extra_links = (ReportLink(), RunFolderLink())
 
     def __init__(
-        self, *, python_callable: Any, op_args: Any, op_kwargs: Any, **of_task: Any
+        self, *, python_callable: Any, op_args: Any, op_kwargs: Any, **options: Any
     ) -> None:
         call = {"python_callable": python_callable, "op_args": op_args, "op_kwargs": op_kwargs}
-        super().__init__(kwargs_to_upstream=call, **call, **task)
+        super().__init__(kwargs_to_upstream=call, **call, **options)
 
 
 linked_task = functools.partial(task_decorator_factory, decorated_operator_class=LinkedOperator)

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from include.config_files import (
     evaluation_files,
-    example,
-    form,
     load_environment,
     load_evaluation,
     read_config,
@@ -249,25 +247,6 @@ def test_the_notebooks_example_is_whole() -> None:
     config = resolve_config({**given, "environment": "sandbox"}, environ={})
     assert config.dataset.limit == 6
     assert config.judge.instance_type == "ml.g5.24xlarge"
-
-
-def test_the_form_has_every_key_and_no_references() -> None:
-    fields = form(example())
-    assert set(fields) == {
-        *("evaluation", "environment", "dataset", "parameters", "baseline", "candidates"),
-        *("generation", "judge", "gate", "alerts", "budget_usd", "store_text"),
-        "confidence_level",
-    }
-    text = json.dumps([schema for schema, _ in fields.values()])
-    assert "$ref" not in text
-    assert all("type" in schema for schema, _ in fields.values())
-
-
-def test_what_the_form_starts_with_resolves_to_the_example() -> None:
-    given = example()
-    assert given is not None
-    started = {key: default for key, (_, default) in form(given).items()}
-    assert resolve_config(started, environ={}) == resolve_config(given, environ={})
 
 
 values = st.recursive(
