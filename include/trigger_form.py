@@ -11,11 +11,12 @@ from include.config import Evaluation
 from include.config_files import environment_names, model_names
 
 SECTIONS = {
-    "What is compared": ("evaluation", "baseline", "candidates", "dataset", "parameters"),
+    None: ("evaluation", "baseline", "candidates", "dataset", "parameters"),
     "How it is judged": ("judge", "confidence_level", "gate"),
     "How it runs": ("environment", "generation", "budget_usd", "store_text", "alerts"),
 }
-"""Keys in the order in which the form shows them, by the heading above them."""
+"""Keys in the order in which the form shows them, by the heading above them; without one, they are
+under Airflow's own, which alone is open at first."""
 
 Field = tuple[dict[str, Any], Any]
 """JSON schema and default."""
@@ -41,13 +42,15 @@ def _form() -> dict[str, Field]:
     schema = Evaluation.model_json_schema(by_alias=True)
     parts, definitions = schema["properties"], schema["$defs"]
     return {
-        key: ({"section": section, **_shape(parts[key], definitions)}, parts[key].get("default"))
+        key: (_shape(parts[key], definitions, section), parts[key].get("default"))
         for section, keys in SECTIONS.items()
         for key in keys
     }
 
 
-def _shape(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+def _shape(
+    schema: Mapping[str, Any], definitions: Mapping[str, Any], section: str | None
+) -> dict[str, Any]:
     """Return how a key is called, what it means and which types it takes.
 
     What an object may hold is not in the schema, only in the words: Airflow checks all schemas, and
@@ -62,6 +65,8 @@ def _shape(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[st
         if isinstance(value, str | float | int)
         and key not in ("default", "$ref", "additionalProperties", "description")
     }
+    if section:
+        shaped["section"] = section
     shaped["description_md"] = _help(known)
     types = _types(known)
     shaped["type"] = types if len(types) > 1 else types[0]
@@ -76,9 +81,9 @@ def _help(schema: Mapping[str, Any]) -> str:
     for key, part in schema.get("properties", {}).items():
         meaning = part.get("description", "")
         if key == "recipe":
-            meaning += f" There are {', '.join(f'`{name}`' for name in recipes.names())}."
-        lines.append(f"- `{key}`: {meaning}")
-    return lines[0] if len(lines) == 1 else f"{lines[0]}\n\n" + "\n".join(lines[1:])
+            meaning += f" There are {', '.join(recipes.names())}."
+        lines.append(f"- **{key}**: {meaning}")
+    return "\n".join([lines[0], "", *lines[1:]]).rstrip()
 
 
 def _types(schema: Mapping[str, Any]) -> list[str]:
