@@ -16,8 +16,9 @@ from uuid import uuid4
 from zipfile import ZipFile
 
 import pytest
+from botocore.config import Config
 from judged import LOSS, WIN, judge
-from sandbox_server import Sandbox
+from sandbox_server import SESSION, Sandbox, free_port
 from summaries import Page, make_comparison, make_summary
 
 from include import browse, overview, storage, trend
@@ -318,6 +319,40 @@ def test_a_pair_shows_both_responses_escaped_and_leads_to_the_next(
 )
 def test_nothing_else_can_be_read(client: TestClient, finished: RunFolder, address: str) -> None:
     assert client.get(address).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("address", "code", "said"),
+    [
+        ("/no/such/page", 404, "There is nothing here"),
+        (f"{RUN}/pairs/claude?number=0", 422, "number: Input should be greater"),
+        (f"{RUN}/pairs/claude/first", 422, "place: Input should be a valid integer"),
+    ],
+)
+def test_a_wrong_address_is_answered_with_a_page(
+    client: TestClient, finished: RunFolder, address: str, code: int, said: str
+) -> None:
+    answer = client.get(address)
+    assert (answer.status_code, answer.headers["content-type"]) == (
+        code,
+        "text/html; charset=utf-8",
+    )
+    assert said in answer.text
+
+
+def test_when_s3_does_not_answer_the_page_says_so(
+    client: TestClient, finished: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = RunFolder(client_of_nothing(), "s3://bucket/run")
+    monkeypatch.setattr(installation, "open_folder", lambda run: nowhere)
+    answer = client.get(RUN)
+    assert answer.status_code == 502
+    assert "AWS does not answer" in answer.text and "EndpointConnectionError" in answer.text
+
+
+def client_of_nothing() -> Any:
+    config = Config(retries={"total_max_attempts": 1}, connect_timeout=1)
+    return SESSION.client("s3", endpoint_url=f"http://127.0.0.1:{free_port()}", config=config)
 
 
 def test_files_are_downloads(client: TestClient, finished: RunFolder) -> None:

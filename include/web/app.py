@@ -20,10 +20,13 @@ from urllib.parse import quote, urlencode
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import GetUserDep, get_user, requires_access_dag
+from botocore.exceptions import BotoCoreError, ClientError
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.background import BackgroundTask
+from starlette.exceptions import HTTPException as HTTPStatusError
 
 from include import browse, bundle, overview, storage
 from include.records import Change
@@ -400,9 +403,22 @@ async def safely(request: Request, call: Callable[[Request], Awaitable[Response]
 
 
 async def refused(request: Request, error: Exception) -> Response:
-    """Say on a page what went wrong."""
-    assert isinstance(error, HTTPException)
+    """Show a refusal as a page."""
+    assert isinstance(error, HTTPStatusError)
     return page(request, "refused", error.status_code, status=error.status_code, why=error.detail)
+
+
+async def not_understood(request: Request, error: Exception) -> Response:
+    """Show a page that says which part of an address is not as it must be."""
+    assert isinstance(error, RequestValidationError)
+    why = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
+    return page(request, "refused", 422, status=422, why=why)
+
+
+async def out_of_reach(request: Request, error: Exception) -> Response:
+    """Show a page that says why AWS does not answer."""
+    why = f"{type(error).__name__}: {error}"
+    return page(request, "refused", 502, status=502, why=why)
 
 
 def create_app() -> FastAPI:
@@ -415,6 +431,9 @@ def create_app() -> FastAPI:
         openapi_url=None,
     )
     app.middleware("http")(safely)
-    app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(HTTPStatusError, refused)
+    app.add_exception_handler(RequestValidationError, not_understood)
+    app.add_exception_handler(BotoCoreError, out_of_reach)
+    app.add_exception_handler(ClientError, out_of_reach)
     app.include_router(router)
     return app
