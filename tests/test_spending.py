@@ -38,6 +38,7 @@ from include.operators import (
 from include.records import OVER_BUDGET, Pair, Response
 from include.runs import JudgeJob, Run, Shard
 from include.spending import Cap, Spending
+from include.web import spent
 
 TINY = {
     "name": "tiny",
@@ -220,6 +221,19 @@ def test_a_run_that_would_exceed_its_budget_is_refused_before_anybody_is_asked(
 
 
 # while models are asked
+
+
+def test_what_a_run_has_cost_so_far_can_be_looked_at_again_and_again(
+    aws: Sandbox, rows: str
+) -> None:
+    run = new_run(aws, config(rows, **SHORT))
+    shards = steps.load_prompts(run)
+    steps.plan(run, shards)
+    assert spent.so_far(run.record, run.client) == "0 USD"
+    generate(run, shards)
+    asking = paid(run, "nova", 40, 160) + paid(run, "claude", 3000, 15_000)
+    assert spent.so_far(run.record, run.client) == costs.usd(asking)
+    assert spent.so_far(run.record, run.client) == costs.usd(asking)
 
 
 def test_a_run_that_exceeds_its_budget_on_the_way_ends_capped_with_what_is_complete_judged(

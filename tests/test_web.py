@@ -410,7 +410,9 @@ def test_a_run_that_goes_on_shows_its_progress_and_looks_again(
     progress |= {"in_flight": 16, "throttled": 4, "rows_per_second": 2.5}
     progress |= {"expected_end": "2026-11-25T07:00:00+00:00"}
     folder.write("progress/claude/000000.json", json.dumps(progress))
+    monkeypatch.setattr(installation, "cost_so_far", lambda run: "1.20 USD")
     text = client.get(RUN).text
+    assert "1.20 USD so far" in text
     assert 'http-equiv="refresh"' in text
     assert "120 of 500 answered, 3 failed, 2.5 a second" in text
     assert "failed (2)" in " ".join(text.split())

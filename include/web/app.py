@@ -174,11 +174,12 @@ def _changes(
 def run(request: Request, user: GetUserDep, dag_id: str, run_id: str) -> Response:
     """Show how far a run is, and when it is over what it has come to."""
     known, folder = _opened(dag_id, run_id)
-    summary = progress = None
+    summary = progress = cost = None
     if folder:
         summary = folder.read_json(storage.SUMMARY)
         names = folder.names("progress/") if not summary else []
         progress = [json.loads(folder.read(name)) for name in names]
+        cost = installation.cost_so_far(known) if not (summary or known.is_over) else None
     try:
         see_texts(request, user)
         texts = True
@@ -190,6 +191,7 @@ def run(request: Request, user: GetUserDep, dag_id: str, run_id: str) -> Respons
         run=known,
         summary=summary,
         progress=progress or [],
+        cost=cost,
         texts=texts,
         files=_files(folder, texts) if folder else [],
         refresh=not known.is_over,

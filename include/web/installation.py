@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from logging import getLogger
 from typing import Any, Literal
 
 from airflow.models import DagModel, DagRun, TaskInstance
@@ -20,6 +21,9 @@ from include.errors import JudgeError
 from include.runs import RunRecord
 from include.storage import RunFolder
 from include.tasks import aws
+from include.web import spent
+
+log = getLogger(__name__)
 
 TEXTS = "NOVA_JUDGE_TEXTS"
 """Variable: who may read prompts and responses."""
@@ -134,6 +138,19 @@ def open_folder(run: AirflowRun) -> RunFolder | None:
         if inside and environment.aws_conn_id == run.record["aws_conn_id"]:
             return RunFolder(_output(environment).s3, uri)
     return None
+
+
+def cost_so_far(run: AirflowRun) -> str | None:
+    """Return what a run has cost so far; None where that cannot be told, or not yet."""
+    from botocore.exceptions import ClientError
+
+    if run.record is None:
+        return None
+    try:
+        return spent.so_far(run.record, aws(run.record["aws_conn_id"]))
+    except ClientError as error:  # progress must not hide behind a right that is missing
+        log.warning("What %s has cost so far is not known: %s", run.run_id, error)
+        return None
 
 
 def next_runs(dag_ids: Sequence[str]) -> dict[str, datetime]:
