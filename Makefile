@@ -10,7 +10,7 @@ CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 
-.PHONY: help install run up down status logs reset airflow test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history forget anchors prices doctor acceptance bench-generation bench-statistics bench-parse bench-nights
+.PHONY: help install run up down status logs reset airflow test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history forget anchors prices doctor acceptance bench-generation bench-statistics bench-parse bench-nights bench-ui
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -61,6 +61,9 @@ bench-parse: install ## Measure parsing thirty evaluation files, beside thirty p
 
 bench-nights: install ## Ten evaluations, 21 nights, 5 % faults; goes on where it was: ARGS="--report"
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.nights $(ARGS)
+
+bench-ui: install ## Measure the pages in the Airflow UI, beside loading with pandas
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.ui $(ARGS)
 
 lint: install ## Check style, types and generated files
 	$(BIN)/ruff check

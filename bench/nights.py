@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -24,7 +22,7 @@ import requests
 from bench import nights_counted, nights_evaluations
 from bench.installs import STATE
 from bench.nights_counted import Counted, run_id_of
-from bench.processes import ROOT
+from bench.processes import ROOT, local_command
 from bench.table import OURS, Result, machine, say, show, write
 from include.names import dag_id
 from scripts import local
@@ -132,26 +130,12 @@ class Nights:
             self._local("down")
 
     def _local(self, command: str) -> None:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("SANDBOX_")}
-        done = subprocess.run(
-            [sys.executable, "-m", "scripts.local", command],
-            cwd=ROOT,
-            env={
-                **kept,
-                **nights_evaluations.sandbox(self._last_night()),
-                "STATE_DIR": str(self.place.state),
-                "AIRFLOW_PORT": str(self.place.airflow_port),
-                "SANDBOX_PORT": str(self.place.sandbox_port),
-                "NOVA_JUDGE_CONFIG_DIR": str(self.home),
-                "PYTHONPATH": str(ROOT),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
+        local_command(
+            self.place,
+            command,
+            NOVA_JUDGE_CONFIG_DIR=str(self.home),
+            **nights_evaluations.sandbox(self._last_night()),
         )
-        if done.returncode:
-            said = (done.stderr or done.stdout).strip()
-            raise local.LocalError(said.removeprefix("Error: "))
 
     def pass_night(self, night: int) -> None:
         """Trigger the run of each evaluation, unless it was, and wait until all have ended.

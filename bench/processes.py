@@ -20,6 +20,8 @@ from urllib.request import urlopen
 
 import psutil
 
+from scripts.local import LocalError, Place
+
 ROOT = Path(__file__).resolve().parent.parent
 LOOK_SECONDS = 0.2
 """Between two looks at a running process."""
@@ -195,6 +197,40 @@ def serving(**options: float) -> Iterator[Server]:
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
+
+
+def local_command(place: Place, command: str, *arguments: str, **settings: str) -> str:
+    """Run one of the commands that start, stop or use a copy of the product; return what it said.
+
+    Args:
+        place: Of the copy.
+        command: A module, or one of scripts.local's commands.
+        arguments: Of the command.
+        settings: Environment variables; SANDBOX_* are only these.
+
+    Raises:
+        LocalError: It failed.
+    """
+    module = [command] if command.startswith("scripts.") else ["scripts.local", command]
+    done = subprocess.run(
+        [sys.executable, "-m", *module, *arguments],
+        cwd=ROOT,
+        env={
+            **{key: value for key, value in os.environ.items() if not key.startswith("SANDBOX_")},
+            **settings,
+            "STATE_DIR": str(place.state),
+            "AIRFLOW_PORT": str(place.airflow_port),
+            "SANDBOX_PORT": str(place.sandbox_port),
+            "PYTHONPATH": str(ROOT),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip()
+        raise LocalError(said.removeprefix("Error: "))
+    return done.stdout
 
 
 @contextmanager

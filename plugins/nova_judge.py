@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from airflow.plugins_manager import AirflowPlugin
+from airflow.providers.common.compat.sdk import conf
 
 from include.links import LINKS
 
 PREFIX = "/nova-judge"
+
+BASE = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
+"""Where a proxy has put Airflow, `/team` for example; the UI does not add it to what it frames."""
 
 
 class Pages:
@@ -37,14 +42,14 @@ class NovaJudgePlugin(AirflowPlugin):
     external_views: ClassVar[list[dict[str, str]]] = [
         {
             "name": "Evaluations",
-            "href": f"{PREFIX}/",
+            "href": f"{BASE}{PREFIX}/",
             "destination": "nav",
             "category": "browse",
             "url_route": "evaluations",
         },
         {
             "name": "Nova Judge",
-            "href": f"{PREFIX}/runs/{{DAG_ID}}/{{RUN_ID}}",
+            "href": f"{BASE}{PREFIX}/runs/{{DAG_ID}}/{{RUN_ID}}",
             "destination": "dag_run",
             "url_route": "nova-judge",
         },

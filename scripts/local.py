@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import requests
@@ -68,7 +69,12 @@ class Place:
     @property
     def airflow_url(self) -> str:
         """Where the Airflow UI is."""
-        return f"http://localhost:{self.airflow_port}"
+        return f"http://localhost:{self.airflow_port}{self.airflow_path}"
+
+    @property
+    def airflow_path(self) -> str:
+        """Below which path it is: that of AIRFLOW__API__BASE_URL, for whoever has a proxy."""
+        return urlsplit(CALLED_WITH.get("AIRFLOW__API__BASE_URL", "")).path.rstrip("/")
 
     @property
     def sandbox_url(self) -> str:
@@ -100,7 +106,9 @@ def airflow_environment(place: Place) -> dict[str, str]:
         "core__plugins_folder": ROOT / "plugins",
         "core__parallelism": "4",
         "core__default_task_retry_delay": "5",
-        "core__execution_api_server_url": f"http://127.0.0.1:{place.airflow_port}/execution/",
+        "core__execution_api_server_url": (
+            f"http://127.0.0.1:{place.airflow_port}{place.airflow_path}/execution/"
+        ),
         "api__host": "127.0.0.1",
         "api__port": place.airflow_port,
         "api__base_url": place.airflow_url,

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from sandbox_server import ROOT, SESSION, free_port
@@ -90,11 +91,10 @@ class Copy:
         ]
 
     def airflow(self, path: str, method: str = "GET", **body: Any) -> Any:
-        url = f"http://127.0.0.1:{self.airflow_port}"
+        below = urlsplit(self.environ.get("AIRFLOW__API__BASE_URL", "")).path
+        url = f"http://127.0.0.1:{self.airflow_port}{below}"
         if not self.token:
-            file = self.folder / "state/airflow/simple_auth_manager_passwords.json.generated"
-            ((name, password),) = json.loads(file.read_text()).items()
-            login = {"username": name, "password": password}
+            login = {"username": "admin", "password": self.password("admin")}
             answer = requests.post(f"{url}/auth/token", json=login, timeout=30)
             self.token = answer.json()["access_token"]
         headers = {"Authorization": f"Bearer {self.token}"}
@@ -108,6 +108,12 @@ class Copy:
             time.sleep(1)
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:1000]}"
         return answer.json() if answer.content else None
+
+    def password(self, user: str) -> str:
+        """Return what Airflow's simple auth manager has made up for a user."""
+        file = self.folder / "state/airflow/simple_auth_manager_passwords.json.generated"
+        found: str = json.loads(file.read_text())[user]
+        return found
 
     def down(self) -> str:
         output, _ = self.command("scripts.local", "down").communicate(timeout=60)

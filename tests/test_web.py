@@ -20,6 +20,7 @@ from botocore.config import Config
 from judged import LOSS, WIN, judge
 from sandbox_server import SESSION, Sandbox, free_port
 from summaries import Page, make_comparison, make_summary
+from web_routes import addresses, has_texts
 
 from include import browse, overview, storage, trend
 from include.preferences import resolve_pairs
@@ -30,7 +31,6 @@ fastapi = pytest.importorskip("fastapi")
 
 from airflow.api_fastapi.core_api import security  # noqa: E402
 from airflow.models import DagModel  # noqa: E402
-from fastapi.routing import APIRoute  # noqa: E402
 from fastapi.testclient import TestClient  # noqa: E402
 
 from include.web import app as web  # noqa: E402
@@ -133,22 +133,16 @@ def finished(output: RunFolder, folder: RunFolder) -> RunFolder:
     return folder
 
 
-def addresses() -> list[str]:
-    """Return an address of every route that the app has."""
-    filled = {"dag_id": DAG, "run_id": RUN_ID, "candidate": "claude", "place": "0"}
-    filled |= {"environment": "sandbox", "evaluation": "nightly", "name": "summary.json"}
-    routes = [route for route in web.create_app().routes if isinstance(route, APIRoute)]
-    return [route.path.replace(":path", "").format(**filled) for route in routes]
+ADDRESSES = addresses(RUN_ID, "nightly")
 
 
-@pytest.mark.parametrize("address", addresses())
+@pytest.mark.parametrize("address", ADDRESSES)
 def test_nobody_sees_anything_without_a_login(anybody: TestClient, address: str) -> None:
     assert anybody.get(address).status_code == 401
 
 
-RUN_PAGES = [each for each in addresses() if each.startswith("/runs/")]
-WITH_TEXTS = ("/pairs", "/report", "/evidence")
-TEXT_PAGES = [each for each in RUN_PAGES if any(word in each for word in WITH_TEXTS)]
+RUN_PAGES = [each for each in ADDRESSES if each.startswith("/runs/")]
+TEXT_PAGES = [each for each in RUN_PAGES if has_texts(each)]
 
 
 @pytest.mark.parametrize("address", RUN_PAGES)
@@ -156,7 +150,7 @@ def test_nobody_sees_a_run_of_a_dag_that_is_not_theirs(
     client: TestClient, rights: Rights, finished: RunFolder, address: str
 ) -> None:
     rights.dag_ids = {"another"}
-    answer = client.get(address, params={"candidate": "claude"})
+    answer = client.get(address)
     assert answer.status_code == 403
     assert "Question" not in answer.text and "The report" not in answer.text
 
@@ -174,10 +168,9 @@ def test_texts_take_the_right_to_trigger_or_what_is_configured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rights.methods = {"GET"}
-    asked = {"candidate": "claude"}
-    assert client.get(address, params=asked).status_code == 403
+    assert client.get(address).status_code == 403
     monkeypatch.setenv(installation.TEXTS, "view")
-    assert client.get(address, params=asked).status_code == 200
+    assert client.get(address).status_code == 200
 
 
 def test_who_may_not_read_texts_still_sees_the_verdict(
@@ -394,7 +387,7 @@ def test_words_that_only_one_response_has_are_marked(client: TestClient, folder:
 
 
 def test_every_page_may_do_only_what_it_needs(client: TestClient, finished: RunFolder) -> None:
-    for address in (*addresses(), "/no such page"):
+    for address in (*ADDRESSES, "/no such page"):
         headers = client.get(address, params={"candidate": "claude"}).headers
         assert "default-src 'none'" in headers["content-security-policy"], address
         assert headers["x-content-type-options"] == "nosniff"
