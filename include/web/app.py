@@ -144,6 +144,7 @@ def evaluation(
         environment=environment,
         evaluation=evaluation,
         candidates=candidates,
+        sparks={name: pages.spark(points) for name, points in candidates.items()},
         a=a,
         b=b,
         changes=_changes(place.output, candidates, a, b) if a and b else None,

@@ -10,8 +10,8 @@ from typing import NamedTuple
 MOST_WORDS = 2_000
 """Of one text: what comparing takes grows faster than the texts."""
 
-LEAST_COMMON = 0.2
-"""Share of words in common below which marks would cover nearly everything and tell nothing."""
+LEAST_COMMON = 0.5
+"""Share of words in common below which marks would cover most of both texts and tell nothing."""
 
 
 class Piece(NamedTuple):
