@@ -145,6 +145,15 @@ def simulate(
     )
 
 
+def multiplied(past: Mapping[str, Past], times: int) -> dict[str, Past]:
+    """Return so many times as many prompts, each as one of those that there are."""
+    return {
+        f"{prompt_id} {number}": Past(f"{each.unit} {number}", each.scores)
+        for number in range(times)
+        for prompt_id, each in past.items()
+    }
+
+
 def _drawn(rng: random.Random, past: Past, everything: Sequence[float]) -> float:
     if len(past.scores) == 1 and rng.random() < FORGETS:
         return rng.choice(everything)

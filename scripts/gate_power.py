@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from include import evidence, gate_power, trend
@@ -19,6 +20,11 @@ from scripts.run import load
 
 MOST_RUNS = 10
 
+UNDECIDED = 0.5
+"""Share of calm nights that decide nothing, above which more prompts are tried."""
+MORE = 4
+"""Times as many: intervals are half as wide."""
+
 
 def past_runs(output: RunFolder, evaluation: str, candidate: str) -> list[RunFolder]:
     """Return the folders of the last runs that still have their pairs, the latest first."""
@@ -27,8 +33,17 @@ def past_runs(output: RunFolder, evaluation: str, candidate: str) -> list[RunFol
     return [each for each in folders if evidence.stored_pairs(each, candidate)][:MOST_RUNS]
 
 
-def text(config: RunConfig, candidate: str, found: GatePower) -> Iterator[str]:
-    """Yield the lines about one candidate."""
+def text(
+    config: RunConfig, candidate: str, found: GatePower, more: GatePower | None
+) -> Iterator[str]:
+    """Yield the lines about one candidate.
+
+    Args:
+        config: Of the evaluation.
+        candidate: Its name.
+        found: About its gate.
+        more: The same with more prompts, if it needs them.
+    """
     gate = config.gate
     yield (
         f"{candidate}: gate {gate.rule}, margin {gate.margin:g}; simulated from "
@@ -43,18 +58,24 @@ def text(config: RunConfig, candidate: str, found: GatePower) -> Iterator[str]:
         f"  If nothing has changed, {percent(found.false_alarms)} of the nights fail and "
         f"{percent(found.inconclusive)} are inconclusive."
     )
-    smallest = found.smallest
-    caught = (
-        f"a drop of {points(smallest).lstrip('+')} percentage points or more"
-        if smallest is not None
-        else f"no drop up to {points(gate_power.DROPS[-1]).lstrip('+')} percentage points"
-    )
-    yield f"  Within two nights it catches, {percent(gate_power.WANTED)} of the time, {caught}."
+    often = percent(gate_power.WANTED)
+    yield f"  Within two nights it catches, {often} of the time, {_caught(found)}."
+    if more:
+        yield (
+            f"  With {more.prompts:,} such prompts, {MORE} times as many, it would catch "
+            f"{_caught(more)}; {percent(more.inconclusive)} of the nights would be inconclusive."
+        )
     yield f"  {'drop':>6}  {'fails in one night':>18}  in two"
     for each in found.drops:
         yield (
             f"  {points(-each.drop):>6}  {percent(each.one_night):>18}  {percent(each.two_nights)}"
         )
+
+
+def _caught(found: GatePower) -> str:
+    if found.smallest is None:
+        return f"no drop up to {points(gate_power.DROPS[-1]).lstrip('+')} percentage points"
+    return f"a drop of {points(found.smallest).lstrip('+')} percentage points or more"
 
 
 def main() -> int:
@@ -81,14 +102,17 @@ def main() -> int:
                     f"{config.evaluation} has no past run of {model.name} with details per pair; "
                     "before the first one, make plan CONFIG= says what the prompts can find"
                 )
-            found = gate_power.simulate(
-                past,
-                config.gate.rule,
-                config.gate.margin,
-                config.confidence_level,
+            simulate = partial(
+                gate_power.simulate,
+                rule=config.gate.rule,
+                margin=config.gate.margin,
+                confidence_level=config.confidence_level,
                 candidates=len(config.candidates),
             )
-            print("\n".join(text(config, model.name, found)))
+            found, more = simulate(past), None
+            if found.smallest is None or found.inconclusive > UNDECIDED:
+                more = simulate(gate_power.multiplied(past, MORE), simulations=100)
+            print("\n".join(text(config, model.name, found, more)))
     except (JudgeError, local.LocalError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1

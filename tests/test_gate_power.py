@@ -1,10 +1,13 @@
 """Facts about the worth of a gate: what it cries wolf about, and what it catches."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from include.gate_power import Caught, GatePower, Past, gather, simulate
+from include.gate_power import Caught, GatePower, Past, gather, multiplied, simulate
 from include.preferences import ResolvedPair
 from include.records import Pair
+from scripts.gate_power import text
 
 
 def resolved(*preferences, group=None):
@@ -62,6 +65,13 @@ def test_more_prompts_catch_smaller_drops():
     assert power(noisy(1_000), simulations=60).smallest < power(noisy(100), simulations=60).smallest
 
 
+def test_multiplied_prompts_are_units_of_their_own_that_come_out_as_before():
+    more = multiplied(noisy(100), 4)
+    assert len(more) == len({each.unit for each in more.values()}) == 400
+    assert {tuple(each.scores) for each in more.values()} == {(1.0, 1.0, 0.0)}
+    assert power(more, simulations=60).smallest < power(noisy(100), simulations=60).smallest
+
+
 def test_a_gate_on_the_win_rate_looks_at_the_win_rate():
     found = power(steady(400, share=0.52), "superiority", 0.0)
     assert found.inconclusive == 1.0 and found.false_alarms == 0.0
@@ -83,3 +93,13 @@ def test_the_same_seed_simulates_the_same_nights():
 def test_the_smallest_drop_is_the_first_that_is_caught_four_times_in_five(shares, smallest):
     drops = [Caught(0.02, 0.0, shares[0]), Caught(0.05, 0.0, shares[1])]
     assert GatePower(1, 1, 0.0, 0.0, drops).smallest == smallest
+
+
+def test_a_gate_that_catches_too_little_is_told_what_more_prompts_would_do():
+    config = SimpleNamespace(gate=SimpleNamespace(rule="no_regression", margin=0.05))
+    weak = GatePower(60, 3, 0.0, 0.9, [Caught(0.3, 0.1, 0.2)])
+    strong = GatePower(240, 3, 0.0, 0.4, [Caught(0.1, 0.7, 0.9)])
+    said = " ".join(" ".join(text(config, "claude", weak, strong)).split())
+    assert "catches, 80 % of the time, no drop up to 30 percentage points" in said
+    assert "With 240 such prompts, 4 times as many, it would catch a drop of 10 percentage" in said
+    assert "With 240" not in " ".join(text(config, "claude", weak, None))
