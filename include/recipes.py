@@ -120,6 +120,15 @@ def load(
     return override(_parse(_content(name, read), name), overrides or {}, name=name)
 
 
+def load_here(name: str, overrides: Mapping[str, Any]) -> Recipe | None:
+    """Return a recipe as `load` does; None if it lies on S3, where commands do not look.
+
+    Raises:
+        ConfigError: As `load`.
+    """
+    return None if name.startswith("s3://") else load(name, overrides)
+
+
 def override(recipe: Recipe, overrides: Mapping[str, Any], *, name: str = "recipe") -> Recipe:
     """Return a copy of the recipe with overrides applied.
 

@@ -59,8 +59,7 @@ def _check_what_is_read(path: Path) -> None:
         JudgeError: Naming the key.
     """
     config = config_files.resolve_config(config_files.load_evaluation(path), name=path.name)
-    if not config.judge.recipe.startswith("s3://"):
-        recipes.load(config.judge.recipe, config.judge.overrides)
+    recipes.load_here(config.judge.recipe, config.judge.overrides)
     source = config.dataset.source
     if not source.startswith("s3://") and rows.is_file(source):
         with rows.local_file(source, key="dataset.source"):

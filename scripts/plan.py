@@ -88,6 +88,7 @@ def from_config(
     config: RunConfig, arguments: argparse.Namespace, past: list[Comparison]
 ) -> Iterator[str]:
     """Yield the lines of a plan for a config, with what a past run has shown if there is one."""
+    recipe = recipes.load_here(config.judge.recipe, config.judge.overrides)
     size = Size(arguments.prompts, None) if arguments.prompts else measure(config.dataset)
     if size.note:
         yield size.note
@@ -114,11 +115,16 @@ def from_config(
             yield gate
     if not past:
         yield "What a past run has shown is better than what is assumed: RUN=summary.json"
-    yield from _cost(config, size)
+    yield from _cost(config, size, int(recipe["run"]["replicas"]) if recipe else 1)
 
 
-def _cost(config: RunConfig, size: Size) -> Iterator[str]:
+def _cost(config: RunConfig, size: Size, replicas: int) -> Iterator[str]:
     """Yield what a run will cost, where there is a price file.
+
+    Args:
+        config: Of the run.
+        size: How many prompts it has.
+        replicas: Instances of a judge job.
 
     Raises:
         ConfigError: More than its budget.
@@ -134,16 +140,9 @@ def _cost(config: RunConfig, size: Size) -> Iterator[str]:
     anchors = config.judge.anchor_pairs
     if anchors and not anchors.startswith("s3://"):
         judged[ANCHORS] = len(drift.read_pairs(anchors))
-    found = costs.plan(config, costs.Work(size.prompts, characters, judged, _replicas(config)))
+    found = costs.plan(config, costs.Work(size.prompts, characters, judged, replicas))
     if found and config.prices:
         yield from costs.lines(found, config.prices)
-
-
-def _replicas(config: RunConfig) -> int:
-    """Return how many instances a judge job has; 1 where its recipe is not read."""
-    if config.judge.recipe.startswith("s3://"):
-        return 1
-    return int(recipes.load(config.judge.recipe, config.judge.overrides)["run"]["replicas"])
 
 
 def from_run(past: list[Comparison], prompts: int | None) -> Iterator[str]:

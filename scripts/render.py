@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from include import recipes
 from include.config_files import example, read_config, resolve_config
 from include.errors import ConfigError, JudgeError
 
@@ -26,6 +27,7 @@ def main() -> int:
             conf["environment"] = arguments.env
         name = arguments.config.name if arguments.config else "conf"
         config = resolve_config(conf, name=name)
+        recipes.load_here(config.judge.recipe, config.judge.overrides)
     except JudgeError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2

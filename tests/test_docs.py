@@ -58,7 +58,7 @@ def test_the_production_example_is_a_whole_environment(tmp_path: Path) -> None:
     assert config.environment.kind == "aws"
 
 
-def test_render_prints_the_config_and_refuses_a_wrong_one(tmp_path: Path) -> None:
+def test_commands_refuse_a_wrong_config_and_render_prints_a_good_one(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "scripts.render"]
     good = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert good.stdout.startswith("# digest ")
@@ -74,6 +74,13 @@ def test_render_prints_the_config_and_refuses_a_wrong_one(tmp_path: Path) -> Non
     assert bad.returncode == 2
     assert "dataset: is needed" in bad.stderr
     assert "Traceback" not in bad.stderr
+    given = {**(config_files.example() or {}), "judge": {"recipe": "nova_mico_llm_judge"}}
+    (tmp_path / "recipe.json").write_text(json.dumps(given))
+    for module in (command, [sys.executable, "-m", "scripts.plan", "--config"]):
+        asked = [*module, str(tmp_path / "recipe.json")]
+        done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert "did you mean 'nova_micro_llm_judge'" in done.stderr
 
 
 WITH_EXAMPLES = [path.stem for path in ROOT.glob("include/*.py") if ">>>" in path.read_text()]
