@@ -10,7 +10,7 @@ CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 
-.PHONY: help install run up down status logs reset airflow test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history forget anchors prices doctor acceptance bench-generation bench-statistics bench-parse bench-nights bench-ui screenshots
+.PHONY: help install run up down status logs reset airflow test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history forget anchors prices doctor acceptance bench-generation bench-statistics bench-parse bench-nights bench-ui screenshots env
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -124,6 +124,9 @@ acceptance: install ## Six prompts on AWS, all deleted, a bundle: ENV= MODEL= BE
 		$(if $(ENV),--env "$(ENV)") $(if $(MODEL),--model "$(MODEL)") $(if $(OUT),--out "$(OUT)") \
 		$(if $(BEDROCK),--bedrock "$(BEDROCK)") $(if $(MINUTES),--minutes "$(MINUTES)") \
 		$(if $(COMPARE),--compare "$(COMPARE)") $(if $(filter 1 yes true,$(CONFIRM)),--yes)
+
+env: install ## Write .env for docker-compose.yaml, with fresh keys
+	@$(BIN)/python -m scripts.env
 
 lock: install ## Write requirements*.txt from requirements*.in
 	$(BIN)/python -m scripts.lock

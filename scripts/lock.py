@@ -20,9 +20,9 @@ WITH_EXTRA = re.compile(r"^([\w.-]+)\[[^]]+\](==.*\\\n(?:    --hash=.*\n)+)", re
 
 
 def main() -> int:
-    """Write both files."""
+    """Write all of them."""
     uv = Path(sys.executable).with_name("uv")
-    for name in ("requirements", "requirements-dev"):
+    for name in ("requirements", "requirements-dev", "requirements-image"):
         lock = ROOT / f"{name}.txt"
         subprocess.run([str(uv), *COMPILE, f"{name}.in", "-o", lock.name], cwd=ROOT, check=True)
         lock.write_text(WITH_EXTRA.sub(r"\g<0>\1\2", lock.read_text()))
