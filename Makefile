@@ -42,7 +42,7 @@ airflow: install ## Airflow's own command line for this copy: ARGS="dags unpause
 	@$(BIN)/python -m scripts.local airflow $(ARGS)
 
 # Two at a time; tests/conftest.py says what must not run at once.
-PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 25
 
 test: install ## Run the tests: offline, at most 25 minutes on two cores
 	$(BIN)/pytest -m "not slow" $(PARALLEL)

@@ -26,16 +26,25 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         yield running
 
 
+CALM = ("test_celery", "test_nights", "test_side_by_side", "test_stuck")
+"""Modules that start an Airflow and do not mind if another one runs beside it."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let a file's tests run in one process, and those that start an Airflow one after the other.
 
-    The latter take longest, so they come first.
+    The latter take longest, so they come first; the calm ones come last, in whichever process has
+    nothing else to do by then.
     """
     if not config.pluginmanager.hasplugin("xdist"):
         return
+    places = {}
     for item in items:
         starts_airflow = isinstance(item, pytest.Function) and hasattr(item.module, "Copy")
         group = "airflow" if starts_airflow else item.path.stem
+        if item.path.stem in CALM:
+            group = "calm"
         item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("airflow",))
+        places[item] = {"airflow": 0, "calm": 2}.get(group, 1)
+    items.sort(key=lambda item: places[item])
