@@ -10,7 +10,7 @@ CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 
-.PHONY: help install run up down status logs reset airflow test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history forget anchors prices doctor acceptance bench-generation bench-statistics bench-parse bench-nights bench-ui screenshots env
+.PHONY: help install run up down status logs reset airflow test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history forget anchors prices doctor acceptance bench-generation bench-statistics bench-parse bench-nights bench-ui screenshots env mwaa
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -127,6 +127,9 @@ acceptance: install ## Six prompts on AWS, all deleted, a bundle: ENV= MODEL= BE
 
 env: install ## Write .env for docker-compose.yaml, with fresh keys
 	@$(BIN)/python -m scripts.env
+
+mwaa: install ## Write dist/mwaa/ for Amazon MWAA: AIRFLOW=3.3.1
+	@$(BIN)/python -m scripts.mwaa $(if $(AIRFLOW),--airflow "$(AIRFLOW)")
 
 lock: install ## Write requirements*.txt from requirements*.in
 	$(BIN)/python -m scripts.lock

@@ -1,27 +1,13 @@
 """Facts about the operators on the versions of MWAA: Python 3.12, Airflow 3.3.1, provider 9.34."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from mwaa_versions import CONSTRAINTS, PYTHON
 from sandbox_server import ROOT
-
-CONSTRAINTS = ROOT.parent / "shared" / "facts" / "constraints-airflow-3.3.1-mwaa-py3.12.txt"
-
-
-def python_3_12() -> str | None:
-    """Find a Python 3.12 that starts: on the path, else among pyenv's."""
-    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    for candidate in (shutil.which("python3.12"), *versions.glob("3.12.*/bin/python3.12")):
-        if candidate and not subprocess.run([candidate, "-V"], capture_output=True).returncode:
-            return str(candidate)
-    return None
-
-
-PYTHON = python_3_12()
 
 pytestmark = [
     pytest.mark.slow,
