@@ -80,6 +80,7 @@ def test_an_empty_installation_says_how_to_begin(page: Any, copy: Copy) -> None:
     shown = frame(page, f"{home(copy)}/plugin/evaluations", "")
     shown.get_by_text(FIRST_PAGE).wait_for()
     shown.get_by_text("make new-evaluation NAME=").wait_for()
+    shown.get_by_role("heading", name="Without a verdict so far").wait_for()
 
 
 @pytest.fixture(scope="module")

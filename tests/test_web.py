@@ -35,7 +35,7 @@ from fastapi.testclient import TestClient  # noqa: E402
 
 from include.web import app as web  # noqa: E402
 from include.web import installation  # noqa: E402
-from include.web.installation import AirflowRun, Place, Stage  # noqa: E402
+from include.web.installation import AirflowRun, Place, Planned, Stage  # noqa: E402
 
 DAG, RUN_ID = "nova_llm_judge", "manual__2026-11-25T06:00:00+00:00"
 RUN = f"/runs/{DAG}/manual__2026-11-25T06:00:00%2B00:00"
@@ -88,6 +88,7 @@ def rights(
     monkeypatch.setattr(installation, "open_folder", lambda run: folder)
     monkeypatch.setattr(installation, "places", lambda: iter([Place("sandbox", output)]))
     monkeypatch.setattr(installation, "next_runs", lambda dag_ids: {})
+    monkeypatch.setattr(installation, "planned", lambda: iter(()))
     return rights
 
 
@@ -228,6 +229,31 @@ def test_an_environment_that_cannot_be_read_hides_no_other(
 
 def test_an_empty_installation_says_how_to_begin(client: TestClient) -> None:
     assert "make new-evaluation NAME=" in client.get("/").text
+
+
+def test_an_evaluation_without_a_verdict_is_listed_with_its_next_run(
+    client: TestClient, finished: RunFolder, rights: Rights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = [
+        Planned("sandbox", "weekly", ["claude", "<b>"], "nova_llm_judge__weekly"),
+        Planned("sandbox", "nightly", ["claude"], DAG),
+        Planned("sandbox", "secret", ["claude"], "nova_llm_judge__secret"),
+    ]
+    monkeypatch.setattr(installation, "planned", lambda: iter(planned))
+    at = datetime(2026, 11, 30, 6, tzinfo=UTC)
+    monkeypatch.setattr(installation, "next_runs", lambda ids: dict.fromkeys(ids, at))
+    rights.dag_ids = {DAG, "nova_llm_judge__weekly"}
+    text = client.get("/").text
+    without = text.partition("Without a verdict so far")[2]
+    assert "weekly" in without and "claude, &lt;b&gt;" in without and "2026-11-30 06:00" in without
+    assert "nightly" not in without and "secret" not in text
+
+
+def test_the_files_of_evaluations_are_what_is_planned() -> None:
+    (found,) = [each for each in installation.planned() if each.evaluation == "qwen-vs-claude"]
+    assert found == Planned(
+        "sandbox", "qwen-vs-claude", ["claude"], "nova_llm_judge__qwen-vs-claude"
+    )
 
 
 def test_two_runs_are_compared_prompt_by_prompt(

@@ -97,7 +97,7 @@ def evaluations(
 ) -> Response:
     """List every evaluation with its last verdict."""
     readable = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
-    lines, problems = [], []
+    lines, problems, seen = [], [], set()
     for place in installation.places():
         if place.output is None:
             problems.append((place.name, place.problem))
@@ -110,12 +110,20 @@ def evaluations(
         dag_ids = {point.dag_id for each in found.values() for point in each}
         next_runs = installation.next_runs(sorted(dag_ids & readable))
         lines += pages.evaluation_lines(place.name, found, readable, next_runs)
+        seen |= {(place.name, name) for name in found}
+    without = [
+        each
+        for each in installation.planned()
+        if each.dag_id in readable and (each.environment, each.evaluation) not in seen
+    ]
     return page(
         request,
         "evaluations",
         lines=pages.chosen(lines, words=words, gate=gate, sort=sort),
         total=len(lines),
         problems=problems,
+        without=without,
+        next_runs=installation.next_runs([each.dag_id for each in without]),
         words=words,
         gate=gate,
         sort=sort,

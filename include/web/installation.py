@@ -16,8 +16,15 @@ from sqlalchemy import select
 
 from include import account
 from include.config import Environment
-from include.config_files import environment_names, load_environment
+from include.config_files import (
+    chosen_environment,
+    environment_names,
+    evaluation_files,
+    load_environment,
+    load_evaluation,
+)
 from include.errors import JudgeError
+from include.names import dag_id
 from include.runs import RunRecord
 from include.storage import RunFolder
 from include.tasks import aws
@@ -60,6 +67,28 @@ def places() -> Iterator[Place]:
 def _output(environment: Environment) -> RunFolder:
     s3 = aws(environment.aws_conn_id)("s3", max_pool_connections=32, **account.QUICK)
     return RunFolder(s3, environment.output_s3_uri)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An evaluation's file."""
+
+    environment: str
+    evaluation: str
+    candidates: list[str]
+    dag_id: str
+
+
+def planned() -> Iterator[Planned]:
+    """Yield every evaluation that has a file; the DAG of one that cannot be read says so itself."""
+    for path in evaluation_files():
+        try:
+            found = load_evaluation(path)
+        except JudgeError:
+            continue
+        names = [each if isinstance(each, str) else each["name"] for each in found["candidates"]]
+        environment = chosen_environment(found.get("environment"))
+        yield Planned(environment, found["evaluation"], names, dag_id(path.stem))
 
 
 @dataclass(frozen=True)
