@@ -27,7 +27,6 @@ Request = dict[str, Any]
 SERVICE = "bedrock.amazonaws.com"
 JOB_PATH = re.compile(r"^/model-invocation-job/(.+?)(/stop)?$")
 JOB_ARN = ":model-invocation-job/"
-PROFILE = re.compile(r"^(us|us-gov|eu|apac|jp|au|ca|global)\.(.+)$")
 MAY_NOT_INVOKE = "Customer doesn't have permissions to invokeModel"
 
 
@@ -225,23 +224,10 @@ def _denied(request: Request, target: str, region: str) -> str | None:
     Looked up when the job is created: roles do not outlive a restart, jobs do.
     """
     role, (bucket, prefix) = request["roleArn"], split(target)
-    if not all(
-        iam.allows(role, "bedrock:InvokeModel", arn) for arn in _arns(request["modelId"], region)
-    ):
+    models = iam.model_arns(request["modelId"], region)
+    if not all(iam.allows(role, "bedrock:InvokeModel", arn) for arn in models):
         return MAY_NOT_INVOKE
     key = f"{prefix.rstrip('/')}/x".lstrip("/")
     if not iam.allows(role, "s3:PutObject", f"arn:aws:s3:::{bucket}/{key}"):
         return f"Could not validate PutObject permissions to access Amazon S3 bucket: {bucket}"
     return None
-
-
-def _arns(model: str, region: str) -> list[str]:
-    """Return all that has to be allowed for a model: its profile and what the profile leads to."""
-    profile = PROFILE.match(model)
-    if model.startswith("arn:"):
-        return [model]
-    foundation = profile[2] if profile else model
-    arns = [f"arn:aws:bedrock:{region}::foundation-model/{foundation}"]
-    if profile:
-        arns.append(f"arn:aws:bedrock:{region}:{ACCOUNT}:inference-profile/{model}")
-    return arns

@@ -24,6 +24,8 @@ Context = Mapping[str, Sequence[str]]
 
 NAMESPACE = "https://iam.amazonaws.com/doc/2010-05-08/"
 ENTITY = re.compile(r"^arn:aws:(?:iam|sts)::(\d{12}):(role|user|group)/(.+)$")
+PROFILE = re.compile(r"^(us|us-gov|eu|apac|jp|au|ca|global)\.(.+)$")
+"""Id of an inference profile: where it routes to, and the model."""
 DEFAULT_PAGE = 100
 
 
@@ -234,6 +236,24 @@ def _holds(operator: str, values: list[Any], actual: Sequence[str] | None) -> bo
 def allows(arn: str, action: str, resource: str) -> bool:
     """Whether a principal's policies allow an action."""
     return decide(policies_of(arn), action, resource, {}).decision == "allowed"
+
+
+def model_arns(model: str, region: str) -> list[str]:
+    """Return all that has to be allowed for a model: its profile and what the profile leads to."""
+    if model.startswith("arn:"):
+        return [model]
+    profile = PROFILE.match(model)
+    foundation = profile[2] if profile else model
+    arns = [f"arn:aws:bedrock:{region}::foundation-model/{foundation}"]
+    if profile:
+        arns.append(f"arn:aws:bedrock:{region}:{ACCOUNT}:inference-profile/{model}")
+    return arns
+
+
+def role_arn(name: str) -> str:
+    """Return a role's ARN, path included; that of a role without a path if there is none."""
+    role = next((r for r in _backend().roles.values() if r.name == name), None)
+    return str(role.arn) if role else f"arn:aws:iam::{ACCOUNT}:role/{name}"
 
 
 def assumable(role_arn: str, service: str) -> bool:

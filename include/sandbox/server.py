@@ -20,6 +20,7 @@ from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from include.sandbox import iam, price_list, registry, runtimes
+from include.sandbox.authorization import Authorized
 from include.sandbox.batch import BatchJobs
 from include.sandbox.batch_api import BatchOperations
 from include.sandbox.errors import AwsError
@@ -86,7 +87,10 @@ class Sandbox:
                 Route("/foundation-models/{model:path}", self.foundation_model),
                 Mount("/", app=self.by_service),
             ],
-            middleware=[Middleware(Watched, self.orders, self.requests)],
+            middleware=[
+                Middleware(Watched, self.orders, self.requests),
+                Middleware(Authorized),
+            ],
             exception_handlers={AwsError: _as_response},
         )
 

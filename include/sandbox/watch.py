@@ -69,8 +69,8 @@ class Watched:
         headers = Headers(scope=scope)
         body = None
         if "/s3/aws4_request" not in headers.get("authorization", ""):
-            body = await _read(receive)
-            receive = _again(body, receive)
+            body = await read(receive)
+            receive = again(body, receive)
         query = scope["query_string"].decode("latin-1")
         call = identify(scope["method"], scope["path"], query, headers, body)
         scope["call"] = call
@@ -94,11 +94,12 @@ class Watched:
         if fault and fault.carried_out:
             await self._app(scope, receive, _nowhere)
         else:
-            await _read(receive)  # what is left of a body would be taken for the next request
+            await read(receive)  # what is left of a body would be taken for the next request
         await error_response(call, error)(scope, receive, send)
 
 
-async def _read(receive: Receive) -> bytes:
+async def read(receive: Receive) -> bytes:
+    """Return the body of a request."""
     parts = []
     while True:
         message = await receive()
@@ -107,7 +108,7 @@ async def _read(receive: Receive) -> bytes:
             return b"".join(parts)
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
+def again(body: bytes, receive: Receive) -> Receive:
     """Return a `receive` that gives a body that was read already."""
     given = False
 

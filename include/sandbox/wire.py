@@ -71,6 +71,8 @@ class Call:
     body: dict[str, Any] | None
     """JSON or form fields; None for S3 and whatever else has no fields."""
     own: bool = False
+    access_key: str = ""
+    """Of whoever signed it."""
 
     def names(self) -> set[str]:
         """Everything in the call that may name what it is about."""
@@ -99,7 +101,8 @@ def identify(
         operation = str(fields["Action"])
     else:
         operation = _by_path(method, path)
-    return Call(service, operation, region, path, fields, own=key == OWN_KEY)
+    own = key == OWN_KEY
+    return Call(service, operation, region, path, fields, own=own, access_key=key)
 
 
 def _fields(content_type: str, body: bytes | None) -> dict[str, Any] | None:
