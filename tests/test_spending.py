@@ -229,11 +229,11 @@ def test_what_a_run_has_cost_so_far_can_be_looked_at_again_and_again(
     run = new_run(aws, config(rows, **SHORT))
     shards = steps.load_prompts(run)
     steps.plan(run, shards)
-    assert spent.so_far(run.record, run.client) == "0 USD"
+    assert spent.so_far(run.record, "today", run.client) == "0 USD"
     generate(run, shards)
     asking = paid(run, "nova", 40, 160) + paid(run, "claude", 3000, 15_000)
-    assert spent.so_far(run.record, run.client) == costs.usd(asking)
-    assert spent.so_far(run.record, run.client) == costs.usd(asking)
+    assert spent.so_far(run.record, "today", run.client) == costs.usd(asking)
+    assert spent.so_far(run.record, "today", run.client) == costs.usd(asking)
 
 
 def test_a_run_that_exceeds_its_budget_on_the_way_ends_capped_with_what_is_complete_judged(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 from zipfile import ZipFile
@@ -18,7 +19,7 @@ from zipfile import ZipFile
 import pytest
 from botocore.config import Config
 from judged import LOSS, WIN, judge
-from sandbox_server import SESSION, Sandbox, free_port
+from sandbox_server import ROOT, SESSION, Sandbox, free_port
 from summaries import Page, make_comparison, make_summary
 from web_routes import addresses, has_texts
 
@@ -366,7 +367,53 @@ def test_when_s3_does_not_answer_the_page_says_so(
     monkeypatch.setattr(installation, "open_folder", lambda run: nowhere)
     answer = client.get(RUN)
     assert answer.status_code == 502
-    assert "AWS does not answer" in answer.text and "EndpointConnectionError" in answer.text
+    assert "AWS does not answer (EndpointConnectionError)" in answer.text
+
+
+def test_an_object_that_is_gone_is_no_failure_of_aws(
+    client: TestClient, finished: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def index(self: browse.Pairs) -> Any:
+        return finished.read("what/retention/has/just/deleted")
+
+    monkeypatch.setattr(browse.Pairs, "index", index)
+    answer = client.get(f"{RUN}/pairs/claude")
+    assert answer.status_code == 404 and "old runs are deleted" in answer.text
+
+
+def test_only_folders_of_an_environment_are_opened(
+    tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, known: AirflowRun
+) -> None:
+    (tmp_path / "environments").mkdir()
+    text = (ROOT / "dags/environments/sandbox.yaml").read_text()
+    (tmp_path / "environments/sandbox.yaml").write_text(text)
+    (tmp_path / "environments/a-broken-one.yaml").write_text("a: [")
+    monkeypatch.setenv("NOVA_JUDGE_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setattr(installation, "aws", lambda _: lambda name, **_: sandbox.client(name))
+
+    def opened(uri: str, connection: str = "aws_sandbox") -> Any:
+        record: Any = {"uri": uri, "aws_conn_id": connection}
+        return installation.open_folder(replace(known, record=record))
+
+    uri = "s3://nova-judge-sandbox/nova-judge/nightly/run"
+    assert opened(uri).uri == uri
+    assert opened(uri, "another") is None
+    for outside in ("nova-judge-sandbox/nova-judge2/x", "other/nova-judge/x"):
+        assert opened(f"s3://{outside}") is None
+
+
+def test_progress_is_shown_though_the_cost_cannot_be_told(
+    client: TestClient,
+    folder: RunFolder,
+    known: AirflowRun,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(installation, "find_run", lambda d, r: replace(known, state="running"))
+    monkeypatch.setattr(installation, "aws", lambda _: lambda *_, **__: client_of_nothing())
+    answer = client.get(RUN)
+    assert answer.status_code == 200 and "so far" not in answer.text
+    assert "has cost so far is not known" in caplog.text
 
 
 def client_of_nothing() -> Any:

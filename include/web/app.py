@@ -13,6 +13,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from functools import cache
+from logging import getLogger
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
@@ -25,7 +26,6 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException as HTTPStatusError
 
 from include import browse, bundle, overview, storage
@@ -37,6 +37,8 @@ from include.web.differences import marked
 from include.web.installation import AirflowRun
 from include.web.pages import Filter
 from include.wording import count, percent, points
+
+log = getLogger(__name__)
 
 HERE = Path(__file__).parent
 STATIC = {"style.css": "text/css", "page.js": "text/javascript"}
@@ -233,13 +235,8 @@ def evidence(dag_id: str, run_id: str) -> Response:
     _, folder = _opened(dag_id, run_id)
     if folder is None or not folder.names(storage.SUMMARY):
         raise HTTPException(404, "This run has no verdict yet, so there is no evidence.")
-    file = bundle.write(folder)
-    chunks = iter(lambda: file.read(storage.IN_MEMORY), b"")
     headers = _attachment(f"{folder.uri.rpartition('/')[2]}.zip")
-    closing = BackgroundTask(file.close)
-    return StreamingResponse(
-        chunks, media_type="application/zip", headers=headers, background=closing
-    )
+    return StreamingResponse(bundle.pieces(folder), media_type="application/zip", headers=headers)
 
 
 @router.get(f"{RUN}/files/{{name:path}}", dependencies=[Depends(see_run)])
@@ -427,9 +424,14 @@ async def not_understood(request: Request, error: Exception) -> Response:
 
 
 async def out_of_reach(request: Request, error: Exception) -> Response:
-    """Show a page that says why AWS does not answer."""
-    why = f"{type(error).__name__}: {error}"
-    return page(request, "refused", 502, status=502, why=why)
+    """Show a page that says why AWS did not give what it was asked for; the log says all of it."""
+    log.warning("%s: %s: %s", request.url.path, type(error).__name__, error)
+    code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+    if code in ("NoSuchKey", "404"):
+        why = "An object of this run is gone: old runs are deleted."
+        return page(request, "refused", 404, status=404, why=why)
+    why = f"AWS refuses ({code})." if code else f"AWS does not answer ({type(error).__name__})."
+    return page(request, "refused", 502, status=502, why=f"{why} The api-server's log says more.")
 
 
 def create_app() -> FastAPI:

@@ -34,10 +34,9 @@ def marked(one: str, other: str) -> tuple[list[Piece], list[Piece]] | None:
     here, there = (re.findall(r"\s+|\S+\s*", text) for text in (one, other))
     if max(len(here), len(there)) > MOST_WORDS:
         return None
-    matcher = SequenceMatcher(
-        None, here, there
-    )  # leaves out words that a long text is full of: quick
-    if min(matcher.quick_ratio(), matcher.ratio()) < LEAST_COMMON:
+    # Its shortcut, to leave out words that a long text is full of, keeps it quick.
+    matcher = SequenceMatcher(None, here, there)
+    if matcher.quick_ratio() < LEAST_COMMON or matcher.ratio() < LEAST_COMMON:
         return None
     blocks = matcher.get_matching_blocks()
     return (

@@ -162,7 +162,10 @@ def open_folder(run: AirflowRun) -> RunFolder | None:
         return None
     uri = run.record["uri"]
     for name in environment_names():
-        environment = load_environment(name)
+        try:
+            environment = load_environment(name)
+        except JudgeError:
+            continue  # the list of evaluations says which, and why
         inside = uri.startswith(f"{environment.output_s3_uri}/")
         if inside and environment.aws_conn_id == run.record["aws_conn_id"]:
             return RunFolder(_output(environment).s3, uri)
@@ -171,13 +174,12 @@ def open_folder(run: AirflowRun) -> RunFolder | None:
 
 def cost_so_far(run: AirflowRun) -> str | None:
     """Return what a run has cost so far; None where that cannot be told, or not yet."""
-    from botocore.exceptions import ClientError
-
     if run.record is None:
         return None
+    client = aws(run.record["aws_conn_id"])
     try:
-        return spent.so_far(run.record, aws(run.record["aws_conn_id"]))
-    except ClientError as error:  # progress must not hide behind a right that is missing
+        return spent.so_far(run.record, str(run.started_at), client)
+    except Exception as error:  # whatever it is, progress must not hide behind it
         log.warning("What %s has cost so far is not known: %s", run.run_id, error)
         return None
 
