@@ -6,4 +6,6 @@ COPY --chown=airflow:root dags dags
 COPY --chown=airflow:root include include
 COPY --chown=airflow:root plugins plugins
 COPY --chown=airflow:root recipes recipes
+# A volume takes over the owner of the folder that it is mounted on.
+RUN mkdir sandbox
 ENV PYTHONPATH=/opt/airflow

@@ -30,6 +30,7 @@ from bench.installs import STATE
 from bench.processes import ROOT, local_command
 from bench.table import OURS, Result, machine, say, show, write
 from include import overview, trend
+from include.config_files import load_environment
 from include.judge_output import DETAILS
 from include.names import GENERAL_DAG
 from include.storage import RunFolder
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         run_id = run(place, options.pairs)
         session = boto3.session.Session("sandbox", "sandbox", region_name="us-east-1")
         s3 = session.client("s3", endpoint_url=place.sandbox_url)
-        output = RunFolder(s3, "s3://nova-judge-sandbox/nova-judge")
+        output = RunFolder(s3, load_environment("sandbox").output_s3_uri)
         (template,) = trend.read(output, "pairs")
         fill(output, template)
         facts = machine()
@@ -138,8 +139,9 @@ def measured(
     place: local.Place, run_id: str, template: trend.TrendRow, pairs: int, times: int
 ) -> Iterator[Result]:
     """Yield how long each page takes, and each way of pandas."""
-    session = requests.Session()
-    session.headers["Authorization"] = f"Bearer {token(place)}"
+    api = local.Api(place)
+    api.log_in()
+    session = api.session
     home = f"{place.airflow_url}/nova-judge"
     of_run = f"{home}/runs/{GENERAL_DAG}/{quote(run_id)}"
     many = f"{EVALUATIONS} evaluations, {RUNS} runs each"
@@ -179,16 +181,6 @@ def timed(
     yield Result(system, case, f"{name}_first", first, "s")
     yield Result(system, case, f"{name}_median", statistics.median(rest), "s")
     yield Result(system, case, f"{name}_longest", max(rest), "s")
-
-
-def token(place: local.Place) -> str:
-    """Log in."""
-    file = place.state / "airflow" / "simple_auth_manager_passwords.json.generated"
-    ((name, password),) = json.loads(file.read_text(encoding="utf-8")).items()
-    login = {"username": name, "password": password}
-    answer = requests.post(f"{place.airflow_url}/auth/token", json=login, timeout=60)
-    answer.raise_for_status()
-    return str(answer.json()["access_token"])
 
 
 def with_pandas(folder: RunFolder) -> str:

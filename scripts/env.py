@@ -16,7 +16,7 @@ KEYS: dict[str, Callable[[], str]] = {
     "FERNET_KEY": lambda: Fernet.generate_key().decode(),
     **dict.fromkeys(
         ("JWT_SECRET", "API_SECRET_KEY", "POSTGRES_PASSWORD", "REDIS_PASSWORD", "ADMIN_PASSWORD"),
-        lambda: secrets.token_urlsafe(32),
+        lambda: secrets.token_hex(32),
     ),
 }
 """How each key is made."""
@@ -25,7 +25,7 @@ KEYS: dict[str, Callable[[], str]] = {
 def filled(example: str) -> str:
     """Return the example without its comments, every key made anew.
 
-    Compose takes what stands after a value for a part of it where the value has quotes in it.
+    Compose would read a comment behind a value that has quotes as a part of the value.
     """
     lines = []
     for line in example.splitlines():
@@ -54,7 +54,10 @@ def main() -> int:
     text = filled((ROOT / ".env.example").read_text(encoding="utf-8"))
     out.touch(mode=0o600)
     out.write_text(text, encoding="utf-8")
-    print(f"{out}\nLog in as admin with its ADMIN_PASSWORD. Then: docker compose up --build")
+    print(
+        f"{out}\nLog in as admin with its ADMIN_PASSWORD. Then, with the sandbox:\n"
+        "docker compose --profile sandbox up --build --detach"
+    )
     return 0
 
 

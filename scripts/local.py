@@ -211,22 +211,31 @@ class Api:
         name, password = next(iter(json.loads(file.read_text(encoding="utf-8")).items()))
         return name, password
 
+    def log_in(self) -> None:
+        """Make the session one of a user, if it is not, or not any more.
+
+        Raises:
+            requests.RequestException: No answer, or an error.
+        """
+        if self.token_age and time.monotonic() - self.token_age <= 3600:
+            return
+        name, password = self.login
+        answer = self.session.post(
+            f"{self.place.airflow_url}/auth/token",
+            json={"username": name, "password": password},
+            timeout=30,
+        )
+        answer.raise_for_status()
+        self.session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        self.token_age = time.monotonic()
+
     def call(self, method: str, path: str, **body: Any) -> Any:
         """Send one request and return what it answers.
 
         Raises:
             requests.RequestException: No answer, or an error.
         """
-        if time.monotonic() - self.token_age > 3600 or not self.token_age:
-            name, password = self.login
-            answer = self.session.post(
-                f"{self.place.airflow_url}/auth/token",
-                json={"username": name, "password": password},
-                timeout=30,
-            )
-            answer.raise_for_status()
-            self.session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-            self.token_age = time.monotonic()
+        self.log_in()
         answer = self.session.request(
             method, f"{self.place.airflow_url}/api/v2{path}", json=body or None, timeout=30
         )

@@ -25,7 +25,7 @@ def build(out: Path, version: str) -> None:
         version: Airflow's, of the MWAA environment.
     """
     shutil.rmtree(out, ignore_errors=True)
-    ignored = shutil.ignore_patterns("__pycache__", "*.example")
+    ignored = shutil.ignore_patterns("__pycache__", "*.example", "sandbox.yaml")
     shutil.copytree(ROOT / "dags", out / "dags", ignore=ignored)
     source = ROOT / "infra" / "mwaa"
     requirements = (source / "requirements.txt").read_text(encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -15,10 +14,11 @@ from urllib.parse import quote
 import boto3
 
 from include import overview
+from include.config_files import load_environment
 from include.names import GENERAL_DAG
 from include.overview import Point
 from include.storage import RunFolder
-from scripts.local import LocalError, Place
+from scripts.local import Api, LocalError, Place
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 WIDE = {"width": 1400, "height": 860}
@@ -52,7 +52,7 @@ def last_run(place: Place, evaluation: str | None) -> Point:
     """
     session = boto3.session.Session("sandbox", "sandbox", region_name="us-east-1")
     s3 = session.client("s3", endpoint_url=place.sandbox_url)
-    found = overview.read(RunFolder(s3, "s3://nova-judge-sandbox/nova-judge"))
+    found = overview.read(RunFolder(s3, load_environment("sandbox").output_s3_uri))
     name = evaluation or max(found, key=lambda each: len(found[each]), default="")
     if name not in found:
         known = ", ".join(sorted(found)) or "none; make run makes one"
@@ -100,8 +100,7 @@ def logged_in(place: Place, scheme: Any, size: Any) -> Iterator[Any]:
     chromium = shutil.which("chromium")
     if chromium is None:
         raise LocalError("chromium is not installed: apt-get install chromium")
-    file = place.state / "airflow" / "simple_auth_manager_passwords.json.generated"
-    ((name, password),) = json.loads(file.read_text(encoding="utf-8")).items()
+    name, password = Api(place).login
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]

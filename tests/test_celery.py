@@ -79,7 +79,7 @@ class Cluster:
         for host in ("postgres", "redis", "sandbox", "api-server", "localhost"):
             for port, here in self.ports.items():
                 node = node.replace(f"{host}:{port}", f"127.0.0.1:{here}")
-        return str(self.folder / "sandbox") if node == "/sandbox" else node
+        return str(self.folder / "sandbox") if node == "/opt/airflow/sandbox" else node
 
     def environment(self, service: str, **more: str) -> dict[str, str]:
         return {
@@ -268,7 +268,7 @@ def models() -> tuple[dict[str, Any], ...]:
     )
 
 
-def test_a_worker_that_is_killed_while_it_generates_costs_nothing(cluster: Cluster) -> None:
+def test_a_run_outlives_a_worker_that_is_killed_while_it_generates(cluster: Cluster) -> None:
     cluster.start("worker")
     second = ("--celery-hostname", f"second@{HOST}")
     cluster.start("worker", "second", *second)

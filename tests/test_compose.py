@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,7 +75,17 @@ def test_what_is_mounted_and_copied_is_there() -> None:
             assert f"!{source}" in sent, line
 
 
-def test_no_setting_is_in_a_command_line_which_a_list_of_processes_would_show() -> None:
+def test_volumes_of_the_image_lie_where_it_has_folders_that_its_user_may_write() -> None:
+    made = {"logs", *re.findall(r"^RUN mkdir (\w+)$", (ROOT / "Dockerfile").read_text(), re.M)}
+    found = compose.services(dict.fromkeys(compose.variables(), "x"))
+    for name in ("scheduler", "worker", "sandbox"):
+        for mount in found[name]["volumes"]:
+            source, target = mount.split(":")[:2]
+            if not source.startswith("."):
+                assert target.removeprefix("/opt/airflow/") in made, mount
+
+
+def test_compose_puts_no_setting_into_a_command_line() -> None:
     found = compose.services({name: f"secret-{name}" for name in compose.variables()})
     for name, service in found.items():
         assert "secret-" not in json.dumps(service.get("command", "")), name
