@@ -72,10 +72,12 @@ def test_the_function_may_remove_what_the_code_removes_and_only_what_is_tagged()
 
 
 @pytest.mark.slow
-def test_cloudformation_takes_the_template() -> None:
+def test_cloudformation_takes_the_templates() -> None:
     uvx = Path(sys.executable).with_name("uvx")
+    files = [str(file) for file in sorted(TEMPLATE.parent.glob("*.yaml"))]
+    assert len(files) == 2
     subprocess.run(
-        [str(uvx), "cfn-lint==1.58.0", "--ignore-checks", "W3002", "--", str(TEMPLATE)], check=True
+        [str(uvx), "cfn-lint==1.58.0", "--ignore-checks", "W3002", "--", *files], check=True
     )
 
 

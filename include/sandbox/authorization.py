@@ -134,6 +134,8 @@ def needs(call: Call, query: str = "") -> Iterator[Need]:
         yield from _s3(call, query)
     elif call.service == "sagemaker":
         yield Need(f"sagemaker:{call.operation}", _sagemaker(call, body))
+        if call.operation.startswith("Create") and body.get("Tags"):
+            yield Need("sagemaker:AddTags", _sagemaker(call, body))
     elif call.service == "bedrock":
         yield from _bedrock(call, body)
     else:
