@@ -40,6 +40,7 @@ AIRFLOWS = ("Evaluations", "BatchJobs", "Deletion", "Looking")
 UNSEEN = {
     "KeyOfTheBucket": "the sandbox has no KMS; S3 asks KMS with the caller's permissions",
     "LogsRead": "logs are read only when a job or an endpoint has failed",
+    "Metrics": "what containers measure is for people, and no run asks for it",
 }
 """Statements that no run here misses, and why; what they are for says AWS's Service Authorization
 Reference."""
@@ -84,10 +85,9 @@ class Account:
         self.documents = documents(self.execution)
         services = ["sagemaker.amazonaws.com", "bedrock.amazonaws.com"]
         self._role(self.execution, {"Service": services})
-        self._put(self.execution, "ExecutionRole", self.documents["ExecutionRole"])
-        arn = self._role(self.name, {"AWS": "*"})
+        self.arn = self._role(self.name, {"AWS": "*"})
         self.whole()
-        taken = sandbox.client("sts").assume_role(RoleArn=arn, RoleSessionName="airflow")
+        taken = sandbox.client("sts").assume_role(RoleArn=self.arn, RoleSessionName="airflow")
         keys = taken["Credentials"]
         self.session = boto3.session.Session(
             keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"], "us-east-1"
@@ -105,7 +105,8 @@ class Account:
         )
 
     def whole(self) -> None:
-        """Give Airflow's role all statements."""
+        """Give both roles all statements."""
+        self._put(self.execution, "ExecutionRole", self.documents["ExecutionRole"])
         for name in AIRFLOWS:
             self._put(self.name, name, self.documents[name])
 
@@ -114,7 +115,8 @@ class Account:
         self.whole()
         document = copy.deepcopy(self.documents[policy])
         document["Statement"] = [s for s in document["Statement"] if s["Sid"] != sid]
-        self._put(self.name, policy, document)
+        role = self.execution if policy == "ExecutionRole" else self.name
+        self._put(role, policy, document)
 
     def client(self, service: str, **_: Any) -> Any:
         return self.session.client(service, endpoint_url=self.url)
@@ -143,8 +145,9 @@ def conf(
 
 
 def statements() -> list[tuple[str, str]]:
-    """Return every statement of Airflow's policies: policy and Sid."""
-    return [(name, s["Sid"]) for name in AIRFLOWS for s in documents("x")[name]["Statement"]]
+    """Return every statement of both roles: policy and Sid."""
+    found = documents("x").items()
+    return [(name, s["Sid"]) for name, document in found for s in document["Statement"]]
 
 
 def run_all(account: Account, conf: dict[str, Any]) -> Run:
@@ -234,16 +237,22 @@ EVERYTHING = {
 LOOKED_FOR = [
     (policy, sid)
     for policy, sid in statements()
-    if policy != "Looking" and sid not in ("KeyOfTheBucket",)
+    if policy != "Looking" and sid not in ("KeyOfTheBucket", "Metrics")
 ]
 
 
 def findings(account: Account, conf: dict[str, Any]) -> list[Any]:
-    """Return what make doctor finds about Airflow's role."""
+    """Return what make doctor finds about both roles."""
     resolved = resolve_config({**conf, **EVERYTHING})
-    needs = permissions.caller_needs(resolved, IMAGE)
-    arn = f"arn:aws:iam::{ACCOUNT}:role/{account.name}"
-    return permissions.simulate(account.iam, "caller", arn, needs)
+    execution, found = resolved.environment.execution_role_arn, list[Any]()
+    batch = permissions.batch_roles(resolved)[execution]
+    for who, arn, needs in (
+        ("caller", account.arn, permissions.caller_needs(resolved, IMAGE)),
+        ("role", execution, permissions.role_needs(resolved, IMAGE)),
+        ("batch role", execution, permissions.batch_role_needs(resolved.environment, batch)),
+    ):
+        found += permissions.simulate(account.iam, who, arn, needs)
+    return found
 
 
 IMAGE = "708977205387.dkr.ecr.us-east-1.amazonaws.com/nova-evaluation-repo:latest"
