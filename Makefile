@@ -10,7 +10,7 @@ CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 
-.PHONY: help install run up down status logs reset airflow test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history forget anchors prices doctor acceptance bench-generation bench-statistics bench-parse bench-nights bench-ui screenshots env mwaa
+.PHONY: help install run up down status logs reset airflow test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history forget anchors prices doctor acceptance bench-generation bench-statistics bench-parse bench-nights bench-ui bench-workers screenshots env mwaa
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -64,6 +64,9 @@ bench-nights: install ## Ten evaluations, 21 nights, 5 % faults; goes on where i
 
 bench-ui: install ## Measure the pages in the Airflow UI, beside loading with pandas
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.ui $(ARGS)
+
+bench-workers: install ## Measure what a second Celery worker gains, and that a limit holds
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.workers $(ARGS)
 
 screenshots: install ## Write docs/images/ from what the running copy's UI shows
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.screenshots $(ARGS)

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import compose
 import pytest
 import yaml
 from sandbox_server import ROOT
+
+from bench import compose
 
 EXAMPLE = ROOT / ".env.example"
 

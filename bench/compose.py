@@ -1,12 +1,15 @@
 """docker-compose.yaml as compose reads it: variables filled in, one service's settings out."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from sandbox_server import ROOT
+
+from bench.processes import ROOT
 
 FILE = ROOT / "docker-compose.yaml"
 VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)(?::([-?])([^}]*))?\})")
