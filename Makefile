@@ -10,7 +10,7 @@ CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 
-.PHONY: help install run up down status logs reset airflow test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history forget anchors prices doctor acceptance bench-generation bench-statistics bench-parse bench-nights bench-ui bench-workers screenshots env mwaa
+.PHONY: help install run up down status logs reset airflow test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history forget anchors prices doctor acceptance bench-generation bench-statistics bench-parse bench-nights bench-ui bench-workers bench-scale screenshots env mwaa
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -67,6 +67,9 @@ bench-ui: install ## Measure the pages in the Airflow UI, beside loading with pa
 
 bench-workers: install ## Measure what a second Celery worker gains, and that a limit holds
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.workers $(ARGS)
+
+bench-scale: install ## Measure one run of 100,000 prompts: ARGS="--prompts 1000"
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.scale $(ARGS)
 
 screenshots: install ## Write docs/images/ from what the running copy's UI shows
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.screenshots $(ARGS)

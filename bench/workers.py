@@ -1,4 +1,4 @@
-"""`make bench-workers`: what a second Celery worker gains where models take time, and a limit holds.
+"""`make bench-workers`: what a second Celery worker gains where models take time; a limit holds.
 
 The services of docker-compose.yaml run on this machine (bench/cluster.py). Each worker runs one
 task at a time, the sandbox's models take their time to answer, and the prompts are in shards:

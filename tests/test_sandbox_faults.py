@@ -202,11 +202,15 @@ def test_requests_are_kept_as_they_came(sandbox: Sandbox) -> None:
     assert abs(row["time"] - time.time()) < 60
 
 
-def test_of_each_operation_only_the_last_requests_are_kept(sandbox: Sandbox) -> None:
+def test_of_each_operation_only_the_last_requests_are_kept_and_all_are_counted(
+    sandbox: Sandbox,
+) -> None:
     client = sandbox.client("sts")
     for _ in range(205):
         client.get_caller_identity()
     assert len(kept(sandbox, operation="GetCallerIdentity")) == 200
+    counts = requests.get(f"{sandbox.url}/sandbox/requests", timeout=10).json()["counts"]
+    assert counts["sts:GetCallerIdentity"] >= 205
 
 
 def test_the_sandboxs_own_requests_are_neither_kept_nor_struck(faulty: Sandbox) -> None:

@@ -116,7 +116,8 @@ class Sandbox:
         """Tell or forget the last requests."""
         if request.method == "DELETE":
             self.requests.clear()
-        return JSONResponse({"requests": self.requests.all(request.query_params.get("operation"))})
+        kept = self.requests.all(request.query_params.get("operation"))
+        return JSONResponse({"requests": kept, "counts": self.requests.counts()})
 
     async def by_service(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what moto only pretends to, and leave every other request to it."""

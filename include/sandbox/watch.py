@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -21,10 +21,11 @@ LONGEST_BODY = 32 * 1024
 
 
 class Requests:
-    """The last requests of each operation."""
+    """The last requests of each operation, and how many there were."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
         self._kept: dict[str, deque[dict[str, Any]]] = defaultdict(lambda: deque(maxlen=KEPT_EACH))
 
     def add(self, call: Call, size: int) -> dict[str, Any]:
@@ -40,7 +41,13 @@ class Requests:
         }
         with self._lock:
             self._kept[call.operation].append(row)
+            self._counts[f"{call.service}:{call.operation}"] += 1
         return row
+
+    def counts(self) -> dict[str, int]:
+        """Return how many requests of each operation there were since they were forgotten."""
+        with self._lock:
+            return dict(self._counts)
 
     def all(self, operation: str | None) -> list[dict[str, Any]]:
         """Return what was kept, oldest first; of one operation or of all."""
@@ -53,6 +60,7 @@ class Requests:
         """Forget all."""
         with self._lock:
             self._kept.clear()
+            self._counts.clear()
 
 
 class Watched:
