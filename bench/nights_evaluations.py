@@ -24,6 +24,9 @@ LIMIT = 60
 SHARE = 0.05
 """Of requests, endpoints and jobs that go wrong, for each way to go wrong."""
 
+DELAYS = "endpoint=15,delete=1,job=15"
+"""Seconds that things take: on AWS minutes, and no wait is over before Airflow knows of it."""
+
 LARGER = ["ml.g5.2xlarge", "ml.g5.4xlarge", "ml.g5.8xlarge"]
 
 
@@ -34,6 +37,7 @@ def sandbox(night: int) -> dict[str, str]:
     return {
         "SANDBOX_MODELS": f"seed={night}",
         "SANDBOX_FAULTS": f"{faults},seed={night}",
+        "SANDBOX_DELAYS": DELAYS,
         "SANDBOX_QUOTAS": "Minimum number of records per batch inference job for Nova Micro V1=3",
     }
 

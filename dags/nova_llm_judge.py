@@ -45,6 +45,9 @@ ATTEMPTS = {
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=10),
 }
+WAITING = 4
+"""Retries of tasks that wait in the triggerer. Airflow counts it as a failure when a wait is over
+before its scheduler has heard that the task began to wait (docs/decisions/0020)."""
 JUDGE_POOL = os.environ.get("NOVA_JUDGE_POOL", "default_pool")
 
 
@@ -81,6 +84,7 @@ def pipeline(evaluation: dict[str, Any] | None, outlet: Asset | None) -> None:
             config=written,
             aws_conn_id=run["aws_conn_id"],
             pool=JUDGE_POOL,
+            retries=WAITING,
             doc_md=NovaJudgeOperator.__doc__,
             map_index_template="{{ task.config['candidate'] }}",
         )
@@ -106,6 +110,7 @@ def for_each_model(operator: type[BaseOperator], task_id: str, run: Any, reserve
         task_id=task_id,
         run=run,
         aws_conn_id=run["aws_conn_id"],
+        retries=WAITING,
         doc_md=operator.__doc__,
         map_index_template="{{ task.config['model'] }}",
     ).expand(config=reserved)
