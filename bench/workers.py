@@ -25,7 +25,7 @@ from include.names import GENERAL_DAG
 
 RESULTS = Path(__file__).resolve().parent / "results" / "workers.json"
 PROMPTS, SHARD = 160, 40
-LATENCY = 3.0
+LATENCY = 10.0
 """Seconds that an answer takes."""
 LIMITED, LIMIT = 90, 60
 """Prompts and requests per minute of the run that has a limit: of so many all requests are kept."""

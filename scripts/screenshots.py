@@ -30,13 +30,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Take the pictures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--evaluation", help="default: the one with the most runs")
+    parser.add_argument("--form", action="store_true", help="only the form of the general DAG")
     parser.add_argument("--images", type=Path, default=IMAGES, help="where to write them")
     options = parser.parse_args(arguments)
     try:
         place = Place.from_environment()
-        last = last_run(place, options.evaluation)
         options.images.mkdir(parents=True, exist_ok=True)
-        for file in take(place, last, options.images):
+        if options.form:
+            print(form(place, options.images / "form.png"))
+            return 0
+        for file in take(place, last_run(place, options.evaluation), options.images):
             print(file)
     except LocalError as error:
         print(f"Error: {error}", file=sys.stderr)
@@ -76,16 +79,20 @@ def take(place: Place, last: Point, images: Path) -> Iterator[Path]:
             page.locator("tbody a").first.click()
             page.wait_for_url("**/pairs/*/*")
             yield picture(page, images / f"pair-{scheme}.png")
-    with logged_in(place, "light", WIDE) as page:
-        page.goto(f"{place.airflow_url}/dags/{GENERAL_DAG}")
-        page.get_by_role("button", name="Trigger").first.click()
-        page.get_by_text("include/samples/prompts.jsonl").first.wait_for()
-        yield picture(page, images / "form.png")
     with logged_in(place, "light", PHONE) as page:
         page.goto(f"{ours}/{run}")
         yield picture(page, images / "run-phone.png")
         page.goto(f"{ours}/evaluations/sandbox/{quote(last.evaluation)}")
         yield picture(page, images / "evaluation-phone.png")
+
+
+def form(place: Place, file: Path) -> Path:
+    """Take a picture of the form in which a run is triggered."""
+    with logged_in(place, "light", WIDE) as page:
+        page.goto(f"{place.airflow_url}/dags/{GENERAL_DAG}")
+        page.get_by_role("button", name="Trigger").first.click()
+        page.get_by_text("include/samples/prompts.jsonl").first.wait_for()
+        return picture(page, file)
 
 
 def _tab(run_id: str) -> str:

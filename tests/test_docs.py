@@ -26,7 +26,9 @@ def test_generated_files_are_up_to_date(path_and_content: tuple[Path, str]) -> N
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text(encoding="utf-8")):
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!http|#)([^)#]+)", text)
+    for target in targets + re.findall(r'src(?:set)?="([^"]+)"', text):
         assert (page.parent / target).exists(), target
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 MOST_WORDS = 2_000
 """Of one text: what comparing takes grows faster than the texts."""
 
-LEAST_COMMON = 0.5
+LEAST_COMMON = 0.35
 """Share of words in common below which marks would cover most of both texts and tell nothing."""
 
 
