@@ -1,12 +1,17 @@
 """Fixtures that more than one module of tests uses."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 from sandbox_server import Sandbox, running_sandbox
+
+# Who starts the tests in the background has SIGINT ignored, and whatever they start would, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before anything imports Airflow, which writes its settings where this says.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-")

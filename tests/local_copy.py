@@ -101,8 +101,8 @@ class Copy:
         address = f"{url}/api/v2{path}"
         for _ in range(3):
             answer = requests.request(
-                method, address, json=body or None, headers=headers, timeout=60
-            )
+                method, address, json=body or None, headers=headers, timeout=150
+            )  # longer than Airflow waits for its database
             if answer.status_code < 500:
                 break  # SQLite is locked now and then when processes are killed
             time.sleep(1)
