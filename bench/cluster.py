@@ -76,7 +76,7 @@ class Cluster:
                 node = node.replace(f"{host}:{port}", f"127.0.0.1:{here}")
         return str(self.folder / "sandbox") if node == "/opt/airflow/sandbox" else node
 
-    def environment(self, service: str, **more: str) -> dict[str, str]:
+    def environment(self, service: str) -> dict[str, str]:
         """Return the variables of a service, as this machine needs them."""
         return {
             **{key: os.environ[key] for key in ("LANG", "HOME") if key in os.environ},
@@ -92,17 +92,16 @@ class Cluster:
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": str(self.ports["8974"]),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port()),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port()),
-            **more,
         }
 
-    def start(self, service: str, name: str = "", *arguments: str, **more: str) -> None:
+    def start(self, service: str, name: str = "", *arguments: str) -> None:
         """Start a service by its own command."""
         command = [*map(str, self.services[service]["command"]), *arguments]
         with (self.folder / f"{name or service}.log").open("wb") as log:
             self.running[name or service] = subprocess.Popen(
                 command,
                 cwd=self.home,
-                env=self.environment(service, **more),
+                env=self.environment(service),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

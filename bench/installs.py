@@ -7,17 +7,15 @@ peers/package.json.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.processes import ROOT
+from bench.processes import ROOT, STATE
 
 PEERS = ROOT / "bench" / "peers"
-STATE = Path(os.environ.get("STATE_DIR") or ROOT / ".local").resolve() / "bench"
 INSTALL_SECONDS = 900
 
 

@@ -20,9 +20,8 @@ import boto3
 import requests
 
 from bench import nights_counted, nights_evaluations
-from bench.installs import STATE
 from bench.nights_counted import Counted, run_id_of
-from bench.processes import ROOT, local_command
+from bench.processes import ROOT, STATE, local_command
 from bench.table import OURS, Result, machine, say, show, write
 from include.names import dag_id
 from scripts import local

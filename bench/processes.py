@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import psutil
 from scripts.local import LocalError, Place
 
 ROOT = Path(__file__).resolve().parent.parent
+STATE = Path(os.environ.get("STATE_DIR") or ROOT / ".local").resolve() / "bench"
 LOOK_SECONDS = 0.2
 """Between two looks at a running process."""
 
@@ -197,6 +199,24 @@ def serving(**options: float) -> Iterator[Server]:
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
+
+
+def fresh_place(name: str, airflow_port: int, sandbox_port: int) -> Place:
+    """Return a copy of the product that knows nothing yet, in `.local/bench/` (or STATE_DIR).
+
+    Args:
+        name: Of its state folder, which is emptied.
+        airflow_port: Where $AIRFLOW_PORT says nothing.
+        sandbox_port: Where $SANDBOX_PORT says nothing.
+    """
+    state = STATE / name
+    shutil.rmtree(state, ignore_errors=True)
+    state.mkdir(parents=True)
+    return Place(
+        state=state,
+        airflow_port=int(os.environ.get("AIRFLOW_PORT") or airflow_port),
+        sandbox_port=int(os.environ.get("SANDBOX_PORT") or sandbox_port),
+    )
 
 
 def local_command(place: Place, command: str, *arguments: str, **settings: str) -> str:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -21,8 +19,7 @@ import boto3
 import psutil
 import requests
 
-from bench.installs import STATE
-from bench.processes import ROOT, local_command
+from bench.processes import ROOT, fresh_place, local_command
 from bench.table import OURS, Result, machine, say, show, write
 from include.names import GENERAL_DAG
 from include.storage import RunFolder
@@ -39,14 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--shard-size", type=int, default=5_000)
     parser.add_argument("--out", type=Path, help="where to write; default: only a full run writes")
     options = parser.parse_args(arguments)
-    state = STATE / "scale"
-    shutil.rmtree(state, ignore_errors=True)
-    state.mkdir(parents=True)
-    place = local.Place(
-        state=state,
-        airflow_port=int(os.environ.get("AIRFLOW_PORT") or 8092),
-        sandbox_port=int(os.environ.get("SANDBOX_PORT") or 4578),
-    )
+    place = fresh_place("scale", 8092, 4578)
     facts = machine()
     try:
         say(f"A run of {options.prompts:,} prompts is made, which takes a while")

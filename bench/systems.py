@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.installs import PEERS, STATE, InstallError, own_python, promptfoo, python_of
-from bench.processes import ROOT, Outcome, Server, run
+from bench.installs import PEERS, InstallError, own_python, promptfoo, python_of
+from bench.processes import ROOT, STATE, Outcome, Server, run
 from bench.table import OURS, say
 
 TIMEOUT_SECONDS = 900.0

@@ -11,9 +11,7 @@ import argparse
 import dataclasses
 import io
 import json
-import os
 import random
-import shutil
 import statistics
 import tarfile
 import time
@@ -26,8 +24,7 @@ from urllib.parse import quote
 import boto3
 import requests
 
-from bench.installs import STATE
-from bench.processes import ROOT, local_command
+from bench.processes import ROOT, fresh_place, local_command
 from bench.table import OURS, Result, machine, say, show, write
 from include import overview, trend
 from include.config_files import load_environment
@@ -50,14 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--times", type=int, default=TIMES)
     parser.add_argument("--out", type=Path, help="where to write; default: only a full run writes")
     options = parser.parse_args(arguments)
-    state = STATE / "ui"
-    shutil.rmtree(state, ignore_errors=True)
-    state.mkdir(parents=True)
-    place = local.Place(
-        state=state,
-        airflow_port=int(os.environ.get("AIRFLOW_PORT") or 8091),
-        sandbox_port=int(os.environ.get("SANDBOX_PORT") or 4577),
-    )
+    place = fresh_place("ui", 8091, 4577)
     try:
         say(f"A run with {options.pairs:,} pairs is made, which takes some minutes")
         run_id = run(place, options.pairs)

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import requests
 
 from bench.cluster import HOST, Cluster, until
-from bench.installs import STATE
+from bench.processes import STATE
 from bench.table import OURS, Result, machine, say, show, write
 from include.names import GENERAL_DAG
 

@@ -101,5 +101,9 @@ def run_address(dag_id: str, run_id: str) -> str:
 
 def runs_address(dag_id: str) -> str:
     """Return the address of all runs of a DAG in the Airflow UI."""
-    home = str(conf.get("api", "base_url", fallback="http://localhost:8080")).rstrip("/")
-    return f"{home}/dags/{quote(dag_id)}/runs"
+    return f"{home()}/dags/{quote(dag_id)}/runs"
+
+
+def home() -> str:
+    """Return the address of the Airflow UI, without a slash at the end."""
+    return str(conf.get("api", "base_url", fallback="http://localhost:8080")).rstrip("/")

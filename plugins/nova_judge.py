@@ -6,13 +6,12 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from airflow.plugins_manager import AirflowPlugin
-from airflow.providers.common.compat.sdk import conf
 
-from include.links import LINKS
+from include.links import LINKS, home
 
 PREFIX = "/nova-judge"
 
-BASE = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
+BASE = urlsplit(home()).path
 """Where a proxy has put Airflow, `/team` for example; the UI does not add it to what it frames."""
 
 

@@ -83,8 +83,6 @@ class Environment:
         # MWAA has no sandbox, but this machine has no AWS.
         sandboxs = ROOT / "dags/environments/sandbox.yaml"
         shutil.copy(sandboxs, self.home / "dags/environments")
-        connection = {"conn_type": "aws", "login": "sandbox", "password": "kept-from-nobody"}
-        connection |= {"extra": {"endpoint_url": sandbox.url, "region_name": "us-east-1"}}  # type: ignore[dict-item]
         self.environ = {
             "PATH": f"{self.venv}/bin:{os.environ['PATH']}",
             "HOME": str(folder),
@@ -97,7 +95,7 @@ class Environment:
             "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
-            "AIRFLOW_CONN_AWS_SANDBOX": json.dumps(connection),
+            "AIRFLOW_CONN_AWS_SANDBOX": sandbox.airflow_connection(),
             "NO_PROXY": "127.0.0.1,localhost",
             **self.startup(built / "startup.sh"),
         }
@@ -131,16 +129,6 @@ class Environment:
             [f"{self.venv}/bin/pip", "install", "--quiet", "--requirement", str(file)], check=True
         )
         return time.monotonic() - started
-
-    def airflow(self, *arguments: str) -> str:
-        return subprocess.run(
-            [f"{self.venv}/bin/airflow", *arguments],
-            env=self.environ,
-            cwd=self.home,
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout
 
     def start(self) -> None:
         with (self.folder / "airflow.log").open("wb") as log:
