@@ -240,7 +240,7 @@ def test_a_judge_without_a_rubric_has_no_margins():
 
 def test_margins_are_told_with_their_side():
     scores = [RubricScore(f"p{n}", 0.2, 0.6, margin) for n, margin in enumerate((-0.4, -0.05, 0.3))]
-    panel = panels.margins(replace(make(3, 2), rubric=rubric.summarize(scores)))
+    panel = panels.margins(replace(make(3, 2), rubric=rubric.summarize(scores, {}, 0.95)))
     assert panel.text.startswith("Mean margin -0.050") and "2 of 3 pairs" in panel.text
     assert sum(row["pairs"] for row in panel.rows) == 3
     assert charts.alone(panel)[0].startswith(b"\x89PNG")

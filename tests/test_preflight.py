@@ -732,7 +732,7 @@ def test_a_quota_of_zero_is_refused_with_link_and_command() -> None:
 
 
 def test_the_applied_value_counts_and_not_the_default() -> None:
-    names = [need.quota for need in quotas.needs(config(), 1)]
+    names = [need.quota for need in quotas.needs(config(), [1])]
     found = quotas_of(dict.fromkeys(names, 4.0), dict.fromkeys(names, 0.0))
     assert levels(found) == ["ok", "ok", "ok"]
 
@@ -762,7 +762,7 @@ def test_a_model_without_quota_for_any_of_its_instance_types_is_refused() -> Non
 
 def test_two_models_on_one_instance_type_need_a_quota_of_two() -> None:
     one = {**QWEN, "deploy": {**QWEN["deploy"], "instance_types": ["ml.g5.2xlarge"]}}
-    needed = quotas.needs(config(baseline=one, candidates=[{**one, "name": "twin"}]), 2)
+    needed = quotas.needs(config(baseline=one, candidates=[{**one, "name": "twin"}]), [2])
     assert {need.quota: need.least for need in needed} == {
         "ml.g5.2xlarge for endpoint usage": 2,
         "ml.g5.12xlarge for training job usage": 2,
