@@ -368,6 +368,8 @@ class LengthResult:
     """Of the pairs with a winner and responses of different length, those that the longer won."""
     bins: list[LengthBin]
     """Equal parts of the pairs, from the candidate's shortest to its longest responses."""
+    at_equal_length: WinRate | None = None
+    """By a logistic model in the difference of lengths; None in summaries from before it."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from include.reconcile import contradictions
 from include.records import Comparison
-from include.wording import percent
+from include.wording import percent, with_interval
 
 FAIR = 0.5
 """Of the judgments that name a winner, those for either position from a judge that ignores it."""
@@ -38,6 +38,7 @@ def trust(comparison: Comparison) -> list[Trust]:
             else "Nova's totals only: the interval is conservative",
             comparison.evidence != "per_pair",
         ),
+        *_equal_length(comparison),
     ]
 
 
@@ -80,3 +81,21 @@ def _nova(comparison: Comparison) -> Trust:
     names = ", ".join(row.metric for row in found)
     text = f"contradict ours: {names}" if found else "agree with ours"
     return Trust("Nova's own numbers", text, bool(found))
+
+
+def _equal_length(comparison: Comparison) -> list[Trust]:
+    """Say what a model makes of the win rate at equal length; nothing where nobody computed it."""
+    rate = comparison.lengths.at_equal_length if comparison.lengths else None
+    if rate is None:
+        return []
+    doubtful = {
+        "candidate_better": rate.low is None or rate.low <= FAIR,
+        "baseline_better": rate.high is None or rate.high >= FAIR,
+        "inconclusive": False,
+    }[comparison.verdict]
+    text = f"no win rate ({rate.method.removeprefix('none: ')})"
+    if rate.estimate is not None:
+        text = f"wins {with_interval(rate.estimate, rate.low, rate.high)}, by a model"
+    if doubtful:
+        text += "; the verdict may be one about length"
+    return [Trust("At equal length", text, doubtful)]

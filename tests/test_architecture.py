@@ -61,7 +61,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reconcile": {"records", "rubric"},
     "winrate": {"intervals", "lengths", "preferences", "reconcile", "records", "rubric"}
     | {"wording"},
-    "lengths": {"intervals", "preferences", "records"},
+    "equal_length": {"intervals"},
+    "lengths": {"equal_length", "intervals", "preferences", "records"},
     "gate": {"records", "wording"},
     "gate_power": {"gate", "intervals", "preferences", "records"},
     "paired": {"intervals", "preferences", "records", "wording"},
