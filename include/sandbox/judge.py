@@ -122,7 +122,7 @@ class Judge:
             return "A=B"
         if _pleads(a) != _pleads(b):
             return "B>A" if _pleads(a) else "A>B"
-        if a.startswith(b) or b.startswith(a):
+        if a.startswith(b) or b.startswith(a) or _says_nothing_beside(*sorted((a, b), key=len)):
             return "A>B" if len(a) > len(b) else "B>A"
         taste = (self._dials.seed,) if task == "llm_judge" else (self._dials.seed, task)
         first, second = sorted((a, b))
@@ -135,6 +135,11 @@ class Judge:
 def _pleads(text: str) -> bool:
     """Whether a response names the verdict that it wants."""
     return "[[A>B]]" in text or "[[B>A]]" in text
+
+
+def _says_nothing_beside(short: str, long: str) -> bool:
+    """Whether a response has less than a tenth of the other's words."""
+    return 10 * len(short.split()) < len(long.split())
 
 
 def quality(text: str) -> float:
