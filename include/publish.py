@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from include import (
+    board,
     charts,
     costs,
     drift,
@@ -40,6 +41,7 @@ from include import (
 )
 from include.config import CANARIES, BedrockModel, Model, RunConfig, SageMakerModel
 from include.records import (
+    Board,
     Comparison,
     Cost,
     EarlierRun,
@@ -57,6 +59,7 @@ from include.records import (
     SystemPrompt,
 )
 from include.storage import RunFolder
+from include.wording import listed
 
 SCHEMA_VERSION = "1.0"
 PACKAGES = ("apache-airflow", "apache-airflow-providers-amazon", "boto3", "nova-judge-airflow")
@@ -127,7 +130,8 @@ def publish(
         judge_in_doubt=drift.doubt(earlier, image, digest, judge_change),
         capped=capped,
     )
-    drawn = charts.draw(comparisons, decision.threshold)
+    ranked, about_board = _board(config, folder, comparisons)
+    drawn = charts.draw(comparisons, decision.threshold, ranked)
     summary = Summary(
         schema_version=SCHEMA_VERSION,
         status="capped" if capped else _status(config, comparisons),
@@ -156,6 +160,7 @@ def publish(
             *(notice for model in models for notice in model_summary.flags(model)),
             *_from_judge(comparisons, results),
             *_judge_moved(results, judge_change),
+            *about_board,
         ],
         cost=cost,
         artifacts={
@@ -168,6 +173,7 @@ def publish(
         judge_change=judge_change,
         screens=screened,
         store_text=config.store_text,
+        board=ranked,
     )
     if accepted and earlier:
         summary = dataclasses.replace(summary, accepted=_accepted(accepted, earlier, summary))
@@ -315,6 +321,37 @@ def _gate(
         first=first,
         judge_in_doubt=judge_in_doubt,
     )
+
+
+def _board(
+    config: RunConfig, folder: RunFolder, comparisons: Sequence[Comparison]
+) -> tuple[Board | None, list[Notice]]:
+    """Put all models on one scale where several comparisons know the preference of each pair."""
+    if len(comparisons) < 2 or any(each.evidence == "aggregate" for each in comparisons):
+        return None, []
+    pairings = [
+        board.pairing_of(
+            each.baseline, each.candidate, evidence.resolved_pairs(folder, each.candidate)
+        )
+        for each in comparisons
+    ]
+    baseline = config.baseline.name
+    alone = board.unconnected(pairings, baseline)
+    if alone:
+        message = f"there is no board of all models: no preference links {listed(alone)} to"
+        return None, [Notice("no_board", f"{message} {baseline}")]
+    doubts = (
+        f"comparing {each.candidate} with {each.baseline}, {each.unreliable}"
+        for each in comparisons
+        if each.unreliable
+    )
+    ranked = board.rank(
+        pairings,
+        baseline=baseline,
+        confidence_level=config.confidence_level,
+        doubt=next(doubts, None),
+    )
+    return ranked, []
 
 
 def _missing(config: RunConfig, comparisons: Sequence[Comparison]) -> list[Notice]:

@@ -825,6 +825,61 @@ class ModelSummary:
 
 
 @dataclass(frozen=True)
+class BoardModel:
+    """One model's place among all models of a run."""
+
+    model: str
+    log_strength: float
+    """Its Bradley-Terry strength over the baseline's, natural logarithm, with one imagined win and
+    loss per candidate, so that it is finite; the ranks rest on it."""
+    win_rate: float
+    """Against the baseline, as the strengths have it, nothing imagined; 0.5 for the baseline."""
+    low: float | None
+    """Of the win rate; all intervals and ranks hold together. None: the baseline, or one unit."""
+    high: float | None
+    best_rank: int
+    """1 + the models that are surely stronger."""
+    worst_rank: int
+    """All models but those that are surely weaker."""
+    not_told_from: list[str]
+    """Models that it can be told neither stronger nor weaker than."""
+
+
+@dataclass(frozen=True)
+class BoardPairing:
+    """Two models that were compared, and how that fits their strengths."""
+
+    first: str
+    second: str
+    pairs: int
+    """With a preference."""
+    observed: float
+    """The second model's win rate, ties half."""
+    expected: float
+    """What the strengths say it is."""
+    fits: bool
+    """Whether the two differ by no more than chance would have it."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """All models of a run on one scale, each with the set of ranks that it may have."""
+
+    baseline: str
+    models: list[BoardModel]
+    """The strongest first."""
+    pairings: list[BoardPairing]
+    units: int
+    """Independent prompts or groups, over all pairings."""
+    confidence_level: float
+    """Of all intervals and all sets of ranks together."""
+    only_with_baseline: bool
+    """Whether no two candidates were compared with each other."""
+    method: str
+    sentence: str
+
+
+@dataclass(frozen=True)
 class Summary:
     """The numbers of one run: summary.json."""
 
@@ -853,3 +908,5 @@ class Summary:
     """Of the judge, where canaries were asked for, and of each model's responses."""
     store_text: bool = True
     """False: the run folder keeps digests instead of texts, and the report shows no text."""
+    board: Board | None = None
+    """All models on one scale; None with one candidate, or without preferences of single pairs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 
 def percent(share: float) -> str:
@@ -32,6 +33,26 @@ def level(confidence: float) -> str:
 def plural(count: int, noun: str) -> str:
     """How many of something."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a row, as a sentence has them.
+
+    Example:
+        >>> listed(["a"]), listed(["a", "b", "c"])
+        ('a', 'a, b and c')
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def ranks_told(best: int, worst: int) -> str:
+    """A set of ranks.
+
+    Example:
+        >>> ranks_told(1, 1), ranks_told(2, 4)
+        ('1', '2 to 4')
+    """
+    return f"{best}" if best == worst else f"{best} to {worst}"
 
 
 def with_interval(estimate: float, low: float | None, high: float | None) -> str:

@@ -61,6 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reconcile": {"records", "rubric"},
     "winrate": {"intervals", "lengths", "preferences", "reconcile", "records", "rubric"}
     | {"wording"},
+    "board": {"intervals", "preferences", "records", "wording"},
     "equal_length": {"intervals"},
     "lengths": {"equal_length", "intervals", "preferences", "records"},
     "gate": {"records", "wording"},
@@ -91,7 +92,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # where they are put together
     "publish": {"charts", "config", "costs", "drift", "evidence", "examples", "gate", "history"}
     | {"judge", "ledger", "model_summary", "paired", "parity", "reconcile", "records", "report"}
-    | {"overview", "recipes", "screens", "second_judge", "spending", "storage", "trend"},
+    | {"board", "overview", "recipes", "screens", "second_judge", "spending", "storage", "trend"}
+    | {"wording"},
     "runs": GROUND,
     "asking": GROUND
     | {"batch", "existing_responses", "generate", "ledger", "pace", "providers", "quotas"}
