@@ -53,7 +53,7 @@ test-slow: install ## Run the tests that need a browser, a server or another Pyt
 bench-generation: install ## Measure asking models beside seven other ways: ARGS="--only bucket"
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.generation $(ARGS)
 
-bench-statistics: install ## Measure counting 10,000 judgments, beside inspect_ai
+bench-statistics: install ## Measure counting 10,000 judgments and ranking 20 models, beside inspect_ai and evalica
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.verdict $(ARGS)
 
 bench-parse: install ## Measure parsing thirty evaluation files, beside thirty plain DAGs

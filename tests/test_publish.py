@@ -263,3 +263,70 @@ def test_models_that_have_changed_since_are_flagged(config, folder, accepted):
     (difference,) = summary["accepted"]["differences"]
     assert difference["what"] == "model of claude"
     assert "Also changed: model of claude" in page
+
+
+@pytest.fixture
+def two_candidates(config):
+    claude = config.candidates[0]
+    mistral = claude.model_copy(update={"name": "mistral"})
+    return config.model_copy(update={"candidates": [claude, mistral]})
+
+
+def add_mistral(folder, *, lost, evidence="per_pair", unreliable=None):
+    """Store a second candidate, which loses so many of claude's pairs."""
+    pairs = list(folder.read_records("pairs/claude/pairs.jsonl", Pair))
+    kept = {
+        name: folder.read(name) for name in ("judgments/claude.parquet", "comparisons/claude.json")
+    }
+    judge(None, folder, pairs, said=dict.fromkeys(range(lost), LOST))
+    folder.write_records("pairs/mistral/pairs.jsonl", pairs)
+    folder.write("judgments/mistral.parquet", folder.read("judgments/claude.parquet"))
+    result = json.loads(folder.read("comparisons/claude.json"))
+    result["comparison"] |= {"candidate": "mistral", "evidence": evidence, "unreliable": unreliable}
+    folder.write("comparisons/mistral.json", json.dumps(result))
+    for name, body in kept.items():
+        folder.write(name, body)
+
+
+def test_several_candidates_have_a_board(two_candidates, folder):
+    write_run(two_candidates, folder)
+    add_mistral(folder, lost=40)
+    summary, page = published(two_candidates, folder)
+    board = summary["board"]
+    ranks = [(each["model"], each["best_rank"], each["worst_rank"]) for each in board["models"]]
+    assert [name for name, *_ in ranks] == ["claude", "qwen", "mistral"]
+    assert ranks[0] == ("claude", 1, 1)
+    assert (board["units"], board["only_with_baseline"]) == (60, True)
+    assert [each["observed"] for each in board["pairings"]] == [
+        pytest.approx(each["win_rate"]["estimate"]) for each in summary["comparisons"]
+    ]
+    assert "claude is the best of the 3 models" in page
+    assert folder.at("charts/ranks.png") == summary["artifacts"]["ranks"]
+
+
+def test_a_board_with_a_comparison_that_must_not_decide_is_inconclusive(two_candidates, folder):
+    write_run(two_candidates, folder)
+    add_mistral(folder, lost=40, unreliable="half of the judgments are invalid")
+    summary, _ = published(two_candidates, folder)
+    assert summary["board"]["sentence"].startswith(
+        "Inconclusive: comparing mistral with qwen, half of the judgments are invalid."
+    )
+
+
+def test_totals_alone_and_one_candidate_have_no_board(config, two_candidates, folder):
+    write_run(config, folder)
+    assert published(config, folder)[0]["board"] is None
+    add_mistral(folder, lost=40, evidence="aggregate")
+    summary, _ = published(two_candidates, folder)
+    assert summary["board"] is None
+    assert "no_board" not in {each["code"] for each in summary["warnings"]}
+
+
+def test_a_candidate_without_any_preference_is_the_reason_for_no_board(two_candidates, folder):
+    write_run(two_candidates, folder)
+    add_mistral(folder, lost=40)
+    folder.write("judgments/mistral.parquet", storage.to_parquet([], Judgment))
+    summary, _ = published(two_candidates, folder)
+    assert summary["board"] is None
+    (warning,) = [each for each in summary["warnings"] if each["code"] == "no_board"]
+    assert warning["message"].endswith("no preference links mistral to qwen")
