@@ -34,7 +34,7 @@ Integers = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Pairing:
+class PairingScores:
     """All that is known about two models from the prompts that both have answered."""
 
     first: str
@@ -48,7 +48,7 @@ class Pairing:
 
 
 @dataclass(frozen=True)
-class _Scores:
+class _Table:
     """Pairings as arrays; a pairing's model is its row's number in `models`."""
 
     models: list[str]
@@ -82,22 +82,23 @@ class _Scores:
         return sums.astype(np.float64)
 
 
-def pairing_of(first: str, second: str, rows: Iterable[ResolvedPair]) -> Pairing:
-    """Return the pairing of two models: `second` is the candidate of these pairs."""
+def scores_of(first: str, second: str, rows: Iterable[ResolvedPair]) -> PairingScores:
+    """Return the scores of these pairs, in which `second` is the candidate."""
     scores, units, grouped = list[float](), list[str](), False
     for row in rows:
         grouped = grouped or row.pair.group is not None
         if row.score is not None:
             scores.append(row.score)
             units.append(row.unit)
-    return Pairing(first, second, scores, units, "groups" if grouped else "prompts")
+    return PairingScores(first, second, scores, units, "groups" if grouped else "prompts")
 
 
-def unconnected(pairings: Sequence[Pairing], baseline: str) -> list[str]:
+def unconnected(pairings: Sequence[PairingScores], baseline: str) -> list[str]:
     """Name the models that no chain of pairings with scores links to the baseline.
 
     Example:
-        >>> unconnected([Pairing("a", "b", [1], ["p1"]), Pairing("c", "d", [1], ["p1"])], "a")
+        >>> one = PairingScores("a", "b", [1], ["p1"])
+        >>> unconnected([one, PairingScores("c", "d", [1], ["p1"])], "a")
         ['c', 'd']
     """
     names, reached = _names(pairings), {baseline}
@@ -109,7 +110,7 @@ def unconnected(pairings: Sequence[Pairing], baseline: str) -> list[str]:
 
 
 def rank(
-    pairings: Sequence[Pairing],
+    pairings: Sequence[PairingScores],
     *,
     baseline: str,
     confidence_level: float,
@@ -171,8 +172,8 @@ def rank(
 
     Example:
         >>> prompts = [f"prompt {n}" for n in range(40)]
-        >>> one = Pairing("old", "new", [1.0] * 30 + [0.0] * 10, prompts)
-        >>> two = Pairing("old", "worse", [0.0] * 30 + [1.0] * 10, prompts)
+        >>> one = PairingScores("old", "new", [1.0] * 30 + [0.0] * 10, prompts)
+        >>> two = PairingScores("old", "worse", [0.0] * 30 + [1.0] * 10, prompts)
         >>> found = rank([one, two], baseline="old", confidence_level=0.95)
         >>> [(each.model, each.best_rank, each.worst_rank) for each in found.models]
         [('new', 1, 1), ('old', 2, 2), ('worse', 3, 3)]
@@ -231,15 +232,15 @@ def rank(
     return replace(board, sentence=_sentence(board, doubt))
 
 
-def _names(pairings: Sequence[Pairing]) -> list[str]:
+def _names(pairings: Sequence[PairingScores]) -> list[str]:
     return list(dict.fromkeys(name for each in pairings for name in (each.first, each.second)))
 
 
-def _as_arrays(pairings: Sequence[Pairing]) -> _Scores:
+def _as_arrays(pairings: Sequence[PairingScores]) -> _Table:
     models = _names(pairings)
     place = {name: n for n, name in enumerate(models)}
     units = {name: n for n, name in enumerate(dict.fromkeys(u for p in pairings for u in p.units))}
-    return _Scores(
+    return _Table(
         models=models,
         first=np.array([place[each.first] for each in pairings], dtype=np.intp),
         second=np.array([place[each.second] for each in pairings], dtype=np.intp),
@@ -253,7 +254,7 @@ def _logistic(x: Floats) -> Floats:
     return 1 / (1 + np.exp(-x))
 
 
-def _strengths(table: _Scores, imagined: float) -> Floats:
+def _strengths(table: _Table, imagined: float) -> Floats:
     """Maximum likelihood of the log-strengths, their sum 0, with a win and a loss per pairing.
 
     Args:
@@ -280,7 +281,7 @@ def _strengths(table: _Scores, imagined: float) -> Floats:
     return strengths
 
 
-def _inverse_information(table: _Scores, strengths: Floats, imagined: float) -> Floats:
+def _inverse_information(table: _Table, strengths: Floats, imagined: float) -> Floats:
     """H⁻¹ among strengths with the sum 0."""
     rate = _logistic(table.sides @ strengths)
     weight = (table.pairs + 2 * imagined) * rate * (1 - rate)
@@ -301,7 +302,7 @@ class _Sure:
     """How far each unit, and each imagined score after them, moves each strength."""
 
 
-def _sure(table: _Scores, fitted: Floats, confidence_level: float) -> _Sure:
+def _sure(table: _Table, fitted: Floats, confidence_level: float) -> _Sure:
     from scipy.special import ndtr, stdtrit
 
     models, units = len(table.models), table.unit_count
@@ -328,7 +329,7 @@ def _sure(table: _Scores, fitted: Floats, confidence_level: float) -> _Sure:
     return _Sure(gaps, np.sqrt(units / (units - 1) * np.abs(squares)), critical, pulls)
 
 
-def _residuals(table: _Scores, strengths: Floats, imagined: float) -> Floats:
+def _residuals(table: _Table, strengths: Floats, imagined: float) -> Floats:
     """Of each unit, then of each imagined win and loss: its part of the likelihood's slope."""
     rate = _logistic(table.sides @ strengths)
     found = np.zeros((table.unit_count, len(table.models)))
@@ -339,7 +340,7 @@ def _residuals(table: _Scores, strengths: Floats, imagined: float) -> Floats:
     return np.vstack([found, won, lost])
 
 
-def _design_effect(table: _Scores, strengths: Floats) -> float:
+def _design_effect(table: _Table, strengths: Floats) -> float:
     """How many scores of a pairing count as one independent unit, from 1 to a unit's mean size.
 
     The largest where the scores have no spread, which does not tell.
@@ -368,7 +369,7 @@ def _bounds(sure: _Sure, home: int, against: Floats) -> tuple[Floats, Floats]:
 
 
 def _fits(
-    table: _Scores, expected: Floats, sure: _Sure, confidence_level: float
+    table: _Table, expected: Floats, sure: _Sure, confidence_level: float
 ) -> NDArray[np.bool_]:
     """Whether each pairing's observed win rate is what the strengths say, but for chance."""
     from scipy.special import stdtrit

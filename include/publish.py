@@ -327,31 +327,50 @@ def _board(
     config: RunConfig, folder: RunFolder, comparisons: Sequence[Comparison]
 ) -> tuple[Board | None, list[Notice]]:
     """Put all models on one scale where several comparisons know the preference of each pair."""
-    if len(comparisons) < 2 or any(each.evidence == "aggregate" for each in comparisons):
-        return None, []
-    pairings = [
-        board.pairing_of(
-            each.baseline, each.candidate, evidence.resolved_pairs(folder, each.candidate)
-        )
-        for each in comparisons
+    between, notices = _between_candidates(config, folder)
+    found = {**{each.candidate: each for each in comparisons}, **between}
+    if len(found) < 2 or any(each.evidence == "aggregate" for each in found.values()):
+        return None, notices
+    scores = [
+        board.scores_of(each.baseline, each.candidate, evidence.resolved_pairs(folder, key))
+        for key, each in found.items()
     ]
     baseline = config.baseline.name
-    alone = board.unconnected(pairings, baseline)
+    alone = board.unconnected(scores, baseline)
     if alone:
         message = f"there is no board of all models: no preference links {listed(alone)} to"
-        return None, [Notice("no_board", f"{message} {baseline}")]
+        return None, [*notices, Notice("no_board", f"{message} {baseline}")]
     doubts = (
         f"comparing {each.candidate} with {each.baseline}, {each.unreliable}"
-        for each in comparisons
+        for each in found.values()
         if each.unreliable
     )
     ranked = board.rank(
-        pairings,
+        scores,
         baseline=baseline,
         confidence_level=config.confidence_level,
         doubt=next(doubts, None),
     )
-    return ranked, []
+    return ranked, notices
+
+
+def _between_candidates(
+    config: RunConfig, folder: RunFolder
+) -> tuple[dict[str, Comparison], list[Notice]]:
+    """Return the comparisons of candidates with each other by their keys, and which are missing."""
+    found, notices = dict[str, Comparison](), list[Notice]()
+    for each in config.pairings:
+        if each.baseline == config.baseline.name:
+            continue
+        result = folder.read_json(f"comparisons/{each.key}.json")
+        if result is None:
+            message = (
+                f"{each.candidate} was not compared with {each.baseline}; see its failed tasks"
+            )
+            notices.append(Notice("comparison_missing", message))
+        else:
+            found[each.key] = COMPARISON.validate_python(result["comparison"])
+    return found, notices
 
 
 def _missing(config: RunConfig, comparisons: Sequence[Comparison]) -> list[Notice]:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from html.parser import HTMLParser
 
-from include.board import Pairing, rank
+from include.board import PairingScores, rank
 from include.records import (
     Board,
     Change,
@@ -157,7 +157,7 @@ def make_board(*, wins=(80, 78), met=False, **changes) -> Board:
     units = [f"prompt {n}" for n in range(100)]
 
     def pairing(first, second, won):
-        return Pairing(first, second, [1.0] * won + [0.0] * (100 - won), units)
+        return PairingScores(first, second, [1.0] * won + [0.0] * (100 - won), units)
 
     pairings = [pairing("qwen", "claude", wins[0]), pairing("qwen", "mistral", wins[1])]
     if met:

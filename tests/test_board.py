@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from include.board import Pairing, pairing_of, rank, unconnected
+from include.board import PairingScores, rank, scores_of, unconnected
 from include.intervals import cluster_t_interval
 from include.preferences import ResolvedPair
 from include.records import Pair
@@ -18,7 +18,7 @@ def prompts(count):
 
 def pairing(first, second, wins, losses, ties=0):
     scores = [1.0] * wins + [0.0] * losses + [0.5] * ties
-    return Pairing(first, second, scores, prompts(len(scores)))
+    return PairingScores(first, second, scores, prompts(len(scores)))
 
 
 def ranked(*pairings, baseline="old", **options):
@@ -43,7 +43,7 @@ def drawn(seed, strengths, count, pairings):
         gap = quality[:, names.index(second)] - quality[:, names.index(first)]
         gap += 0.6 * rng.logistic(size=count)
         scores = np.where(gap > 0.3, 1.0, np.where(gap < -0.3, 0.0, 0.5))
-        found.append(Pairing(first, second, scores.tolist(), prompts(count)))
+        found.append(PairingScores(first, second, scores.tolist(), prompts(count)))
     return found
 
 
@@ -94,7 +94,7 @@ def test_two_models_have_about_the_interval_of_a_comparison():
     scores = [1.0] * 200 + [0.5] * 50 + [0.0] * 150
     units = [f"group {n // 4}" for n in range(400)]
     alone = cluster_t_interval(scores, units, 0.95)
-    found = row(ranked(Pairing("old", "new", scores, units, "groups")), "new")
+    found = row(ranked(PairingScores("old", "new", scores, units, "groups")), "new")
     assert (found.low, found.high) == pytest.approx((alone.low, alone.high), abs=0.006)
 
 
@@ -158,9 +158,9 @@ def test_more_prompts_make_the_interval_of_a_model_that_wins_everything_shorter(
 
 def test_prompts_of_one_group_count_as_one_voice():
     scores = [1.0] * 60 + [0.0] * 20
-    by_prompt = row(ranked(Pairing("old", "new", scores, prompts(80))), "new")
+    by_prompt = row(ranked(PairingScores("old", "new", scores, prompts(80))), "new")
     groups = [f"group {n // 10}" for n in range(80)]
-    board = ranked(Pairing("old", "new", scores, groups, "groups"))
+    board = ranked(PairingScores("old", "new", scores, groups, "groups"))
     assert by_prompt.low > 0.5 > row(board, "new").low
     assert board.units == 8
     assert "8 groups" in board.method and "rough" in board.method
@@ -173,8 +173,8 @@ def test_a_prompt_in_several_pairings_is_one_unit():
 
 
 def test_a_single_unit_says_nothing_about_ranks():
-    one = Pairing("old", "a", [1.0] * 50, ["group x"] * 50, "groups")
-    two = Pairing("old", "b", [0.0] * 50, ["group x"] * 50, "groups")
+    one = PairingScores("old", "a", [1.0] * 50, ["group x"] * 50, "groups")
+    two = PairingScores("old", "b", [0.0] * 50, ["group x"] * 50, "groups")
     board = ranked(one, two)
     assert set(ranks(board).values()) == {(1, 3)}
     assert all(each.low is None and each.high is None for each in board.models)
@@ -217,7 +217,7 @@ def test_a_model_that_nothing_links_to_the_others_is_named():
     two = [pairing("old", "a", 3, 2), pairing("b", "c", 3, 2)]
     assert unconnected(two, "old") == ["b", "c"]
     assert unconnected(two, "new") == ["old", "a", "b", "c"]
-    assert unconnected([two[0], Pairing("old", "d", [], [])], "old") == ["d"]
+    assert unconnected([two[0], PairingScores("old", "d", [], [])], "old") == ["d"]
     with pytest.raises(ValueError, match="no pairing links b and c to old"):
         ranked(*two)
     with pytest.raises(ValueError, match="no pairing links any model to old"):
@@ -226,7 +226,7 @@ def test_a_model_that_nothing_links_to_the_others_is_named():
 
 def test_a_pairing_without_scores_changes_nothing():
     two = [pairing("old", "a", 30, 20), pairing("old", "b", 10, 40)]
-    assert ranked(*two, Pairing("a", "b", [], [])) == ranked(*two)
+    assert ranked(*two, PairingScores("a", "b", [], [])) == ranked(*two)
 
 
 def test_the_same_scores_make_the_same_board():
@@ -251,9 +251,7 @@ def test_pairs_without_a_preference_are_left_out_and_groups_are_units():
         pair = Pair(f"p{n}", "q", "x", "y", "judged", group=group)
         return ResolvedPair(pair, (), preference, None)
 
-    found = pairing_of("old", "new", [resolved(0, "candidate"), resolved(1, None)])
-    assert found == Pairing("old", "new", [1.0], ["prompt p0"])
-    grouped = pairing_of(
-        "old", "new", iter([resolved(0, "tie", "g"), resolved(1, "baseline", "g")])
-    )
-    assert grouped == Pairing("old", "new", [0.5, 0.0], ["group g", "group g"], "groups")
+    found = scores_of("old", "new", [resolved(0, "candidate"), resolved(1, None)])
+    assert found == PairingScores("old", "new", [1.0], ["prompt p0"])
+    grouped = scores_of("old", "new", iter([resolved(0, "tie", "g"), resolved(1, "baseline", "g")]))
+    assert grouped == PairingScores("old", "new", [0.5, 0.0], ["group g", "group g"], "groups")

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from include.board import Pairing, rank
+from include.board import PairingScores, rank
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,7 @@ class Run:
     def pairings(self, rng, prompts):
         scores, units = self.scores(rng, prompts), [f"prompt {n}" for n in range(prompts)]
         return [
-            Pairing(self.names[i], self.names[j], scores[:, n].tolist(), units)
+            PairingScores(self.names[i], self.names[j], scores[:, n].tolist(), units)
             for n, (i, j) in enumerate(self.met)
         ]
 

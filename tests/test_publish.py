@@ -330,3 +330,45 @@ def test_a_candidate_without_any_preference_is_the_reason_for_no_board(two_candi
     assert summary["board"] is None
     (warning,) = [each for each in summary["warnings"] if each["code"] == "no_board"]
     assert warning["message"].endswith("no preference links mistral to qwen")
+
+
+def add_between(folder, *, lost):
+    """Store what the judge said of mistral against claude: mistral loses so many of the pairs."""
+    names = [
+        f"{home}/mistral.{kind}"
+        for home, kind in (("judgments", "parquet"), ("comparisons", "json"))
+    ]
+    kept = {name: folder.read(name) for name in names}
+    add_mistral(folder, lost=lost)
+    pairs = list(folder.read_records("pairs/mistral/pairs.jsonl", Pair))
+    folder.write_records("pairs/mistral~claude/pairs.jsonl", pairs)
+    folder.write("judgments/mistral~claude.parquet", folder.read(names[0]))
+    result = json.loads(folder.read(names[1]))
+    result["comparison"] |= {"baseline": "claude", "candidate": "mistral"}
+    folder.write("comparisons/mistral~claude.json", json.dumps(result))
+    for name, body in kept.items():
+        folder.write(name, body)
+
+
+def test_candidates_that_met_each_other_are_ranked_by_that_too(two_candidates, folder):
+    config = two_candidates.model_copy(update={"comparison": "round_robin"})
+    write_run(config, folder)
+    add_mistral(folder, lost=2)
+    add_between(folder, lost=60)
+    summary, page = published(config, folder)
+    board = summary["board"]
+    assert not board["only_with_baseline"]
+    met = [(each["first"], each["second"], each["observed"]) for each in board["pairings"]]
+    assert met[2] == ("claude", "mistral", 0.0) and len(summary["comparisons"]) == 2
+    best = board["models"][0]
+    assert (best["model"], best["worst_rank"]) == ("claude", 1) and "Every pairing" in page
+
+
+def test_candidates_that_should_have_met_and_did_not_are_named(two_candidates, folder):
+    config = two_candidates.model_copy(update={"comparison": "round_robin"})
+    write_run(config, folder)
+    add_mistral(folder, lost=40)
+    summary, _ = published(config, folder)
+    assert summary["board"]["only_with_baseline"]
+    messages = [each["message"] for each in summary["warnings"]]
+    assert "mistral was not compared with claude; see its failed tasks" in messages

@@ -15,7 +15,7 @@ from scipy import stats
 
 from bench.installs import InstallError, python_of
 from include import winrate
-from include.board import Pairing, rank
+from include.board import PairingScores, rank
 from include.equal_length import equal_length_interval
 from include.intervals import Interval, cluster_t_interval, level_of_each, level_together
 from include.paired import compare_runs
@@ -172,7 +172,7 @@ def test_strengths_of_several_models_are_evalicas(met: str) -> None:
     for first, second in pairs:
         count, chance = rng.randrange(20, 200), 0.15 + 0.7 * rng.random()
         scores = rng.choices([1.0, 0.5, 0.0], [chance, 0.2, 1 - chance], k=count)
-        pairings.append(Pairing(first, second, scores, [f"prompt {n}" for n in range(count)]))
+        pairings.append(PairingScores(first, second, scores, [f"prompt {n}" for n in range(count)]))
     strengths = ask("evalica", EVALICA, [(p.first, p.second, p.scores) for p in pairings])
     board = rank(pairings, baseline="m0", confidence_level=0.95)
     for each in board.models:
@@ -298,7 +298,7 @@ class TestAlpacaEvalRoundRobin:
     BASELINE = "gpt4_1106_preview"
 
     @pytest.fixture
-    def pairings(self) -> list[Pairing]:
+    def pairings(self) -> list[PairingScores]:
         rows, found = alpaca_eval(), []
         for first, second in itertools.combinations([self.BASELINE, *CANDIDATES], 2):
             scores = []
@@ -306,7 +306,9 @@ class TestAlpacaEvalRoundRobin:
                 recorded = {self.BASELINE: 1.5, **row["preference"]}
                 gap = recorded[second] - recorded[first]
                 scores.append(0.5 if gap == 0 else float(gap > 0))
-            found.append(Pairing(first, second, scores, [f"prompt {row['id']}" for row in rows]))
+            found.append(
+                PairingScores(first, second, scores, [f"prompt {row['id']}" for row in rows])
+            )
         return found
 
     @pytest.fixture
@@ -316,7 +318,7 @@ class TestAlpacaEvalRoundRobin:
         return sorted([*rates, self.BASELINE], key=lambda name: -rates.get(name, 50.0))
 
     def test_the_sets_of_ranks_hold_the_published_order(
-        self, pairings: list[Pairing], order: list[str]
+        self, pairings: list[PairingScores], order: list[str]
     ) -> None:
         board = rank(pairings, baseline=self.BASELINE, confidence_level=0.95)
         sets = {each.model: (each.best_rank, each.worst_rank) for each in board.models}
@@ -326,7 +328,7 @@ class TestAlpacaEvalRoundRobin:
         assert all(best == worst for best, worst in sets.values())
 
     def test_they_also_do_with_the_four_recorded_pairings_only(
-        self, pairings: list[Pairing], order: list[str]
+        self, pairings: list[PairingScores], order: list[str]
     ) -> None:
         recorded = [each for each in pairings if each.first == self.BASELINE]
         board = rank(recorded, baseline=self.BASELINE, confidence_level=0.95)
@@ -335,10 +337,10 @@ class TestAlpacaEvalRoundRobin:
         assert board.only_with_baseline
 
     def test_with_every_twentieth_prompt_they_hold_it_and_are_wider(
-        self, pairings: list[Pairing], order: list[str]
+        self, pairings: list[PairingScores], order: list[str]
     ) -> None:
         few = [
-            Pairing(each.first, each.second, each.scores[::20], each.units[::20])
+            PairingScores(each.first, each.second, each.scores[::20], each.units[::20])
             for each in pairings
         ]
         board = rank(few, baseline=self.BASELINE, confidence_level=0.95)

@@ -11,14 +11,14 @@ STARTED = time.process_time()
 
 import scipy.special  # noqa: E402, F401 - the product imports it where it is used
 
-from include.board import Pairing, rank  # noqa: E402
+from include.board import PairingScores, rank  # noqa: E402
 
 IMPORTED = time.process_time() - STARTED
 
 
 def main() -> None:
     """Print what it took and the win rate of each model against the first."""
-    pairings = [Pairing(**each) for each in DATA["pairings"]]
+    pairings = [PairingScores(**each) for each in DATA["pairings"]]
     spent = []
     for _ in range(DATA["rounds"]):
         before = time.process_time()
