@@ -57,8 +57,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rubric": {"cells", "records"},
     "judge_output": {"cells", "errors", "records", "rubric"},
     "intervals": set(),
+    "agreement": {"intervals"},
     "preferences": {"records"},
     "reconcile": {"records", "rubric"},
+    "human": {"agreement", "intervals", "preferences", "records", "winrate", "wording"},
+    "labels": {"browse", "errors", "preferences", "records", "rows", "storage", "wording"},
     "winrate": {"intervals", "lengths", "preferences", "reconcile", "records", "rubric"}
     | {"wording"},
     "lengths": {"intervals", "preferences", "records"},
@@ -86,7 +89,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"trust", "wording"},
     # where they are put together
     "publish": {"charts", "config", "costs", "drift", "evidence", "examples", "gate", "history"}
-    | {"judge", "ledger", "model_summary", "paired", "parity", "reconcile", "records", "report"}
+    | {
+        "human",
+        "judge",
+        "labels",
+        "ledger",
+        "model_summary",
+        "paired",
+        "parity",
+        "reconcile",
+        "records",
+        "report",
+    }
     | {"overview", "spending", "storage", "trend"},
     "runs": GROUND,
     "asking": GROUND

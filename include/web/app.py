@@ -28,8 +28,8 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.exceptions import HTTPException as HTTPStatusError
 
-from include import browse, bundle, overview, storage
-from include.records import Change
+from include import browse, bundle, labels, overview, storage
+from include.records import Change, Drawn
 from include.report import KINDS
 from include.storage import RunFolder
 from include.web import installation, pages
@@ -62,6 +62,13 @@ TYPES = {
     "svg": "image/svg+xml",
     "csv": "text/csv; charset=utf-8",
 }
+
+LABELS, MOST_LABELS = 100, 2_000
+"""Pairs of a labelling form: so many if nothing else is said, and at most."""
+NO_FORM = (
+    "There is no labelling form: this evaluation keeps no texts (store_text: false) that people "
+    "could read."
+)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 """What models and evaluations may be called."""
@@ -274,8 +281,10 @@ def pairs_csv(dag_id: str, run_id: str, candidate: str, kept: Kept) -> Response:
     writer = csv.writer(sink)
     columns = ["prompt_id", "kind", "preference", "forward", "backward", "category"]
     writer.writerow([*columns, "prompt", "baseline", "candidate"])
-    for row in filter(kept.takes, rows):
-        texts = stored.texts(row.place)
+    listed = [row for row in rows if kept.takes(row)]
+    found = stored.texts_of(row.place for row in listed)
+    for row in listed:
+        texts = found.get(row.place)
         told = (texts.prompt, texts.baseline, texts.candidate) if texts else ("", "", "")
         cells = [getattr(row, name) for name in columns]
         writer.writerow([_cell(value) for value in (*cells, *told)])
@@ -290,6 +299,40 @@ def _cell(value: Any) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
+@router.get(f"{RUN}/pairs-to-label.csv", dependencies=[Depends(see_texts)])
+def labelling_form(
+    dag_id: str,
+    run_id: str,
+    candidate: str,
+    kept: Kept,
+    number: Annotated[int, Query(ge=1, le=MOST_LABELS)] = LABELS,
+    seed: int = 0,
+) -> Response:
+    """Return a form for some of the chosen pairs, in which people say what they prefer."""
+    stored, rows = _pairs(dag_id, run_id, candidate)
+    _, folder = _opened(dag_id, run_id)
+    summary = folder.read_json(storage.SUMMARY) if folder else None
+    found = (summary or {}).get("comparisons", [])
+    comparison = next((each for each in found if each["candidate"] == candidate), None)
+    if comparison is None:
+        raise HTTPException(404, "There is no form yet: it names the verdict's judge and prompts.")
+    if not stored.has_texts():
+        raise HTTPException(404, NO_FORM)
+    about = labels.judged(
+        summary["evaluation"], summary["provenance"], comparison["baseline"], candidate
+    )
+    drawn: Drawn = "chosen" if kept.query() else "random"
+    listed = filter(kept.takes, rows)
+    form = labels.form(stored, listed, about, number=number, seed=seed, drawn=drawn)
+    sink = io.StringIO()
+    writer = csv.writer(sink)
+    writer.writerow(labels.COLUMNS)
+    for row in form:
+        writer.writerow([_cell(row[name]) for name in labels.COLUMNS])
+    body = sink.getvalue().encode("utf-8-sig")
+    return Response(body, media_type=TYPES["csv"], headers=_attachment("pairs-to-label.csv"))
+
+
 @router.get(f"{RUN}/pairs/{{candidate}}", dependencies=[Depends(see_texts)])
 def pairs(
     request: Request,
@@ -300,7 +343,7 @@ def pairs(
     number: Annotated[int, Query(ge=1)] = 1,
 ) -> Response:
     """List pairs, a page at a time."""
-    _, rows = _pairs(dag_id, run_id, candidate)
+    stored, rows = _pairs(dag_id, run_id, candidate)
     listed = [row for row in rows if kept.takes(row)]
     last = max(1, -(-len(listed) // pages.PAGE))
     number = min(number, last)
@@ -316,6 +359,10 @@ def pairs(
         total=len(rows),
         number=number,
         last=last,
+        to_label=sum(map(labels.can_be_labelled, listed)),
+        no_form=None if stored.has_texts() else NO_FORM,
+        most_labels=MOST_LABELS,
+        labels=LABELS,
         kinds=pages.kinds(rows),
         categories=pages.categories(rows),
     )
