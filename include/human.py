@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 from include.agreement import (
     Corrected,
@@ -30,7 +29,8 @@ from include.records import (
 from include.winrate import UNCATEGORIZED, verdict_of
 from include.wording import percent, plural, with_interval
 
-PREFERENCES: tuple[Preference, ...] = get_args(Preference)
+PREFERENCES: tuple[Preference, ...] = ("candidate", "tie", "baseline")
+"""From best to worst, as tables show them."""
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,6 @@ COLUMNS = (*TO_READ, "drawn", *JUDGED.values(), *RESPONSES)
 NEEDED = ("pair", "preference", "drawn", *JUDGED.values(), *RESPONSES)
 
 ANSWERS = ("1", "2", "tie")
-SHOWN = 5
-"""Allowed values that an error names."""
 
 
 def judged(evaluation: str, provenance: Mapping[str, Any], baseline: str, candidate: str) -> Judged:
@@ -138,13 +136,13 @@ def read(
     with rows.open_rows(file, s3, key="FILE") as table:
         table.check_columns(("FILE", column) for column in NEEDED)
         for number, row in enumerate(table, 1):
-            cells = {name: rows.as_text(row.get(name) or "").strip() for name in NEEDED}
+            cells = {name: _text(row.get(name)) for name in NEEDED}
             if any(cells.values()):  # spreadsheets leave empty rows at the end
                 filled[number] = cells
     candidate = _candidate(file, {cells["comparison"] for cells in filled.values()}, known)
     for cells in filled.values():
-        then = Judged(**{name: cells[column] or None for name, column in JUDGED.items()})  # type: ignore[arg-type]
-        _refuse(file, differences(then, known[candidate]))
+        then: Any = {name: cells[column] or None for name, column in JUDGED.items()}
+        _refuse(file, differences(Judged(**then), known[candidate]))
     answered = {number: cells for number, cells in filled.items() if cells["preference"]}
     if not answered:
         raise LabelsError(
@@ -159,6 +157,10 @@ def read(
     )
 
 
+def _text(value: object) -> str:
+    return "" if value is None else rows.as_text(value).strip()
+
+
 def _candidate(file: str, found: set[str], known: Mapping[str, Judged]) -> str:
     """Return whose labels these are.
 
@@ -171,7 +173,7 @@ def _candidate(file: str, found: set[str], known: Mapping[str, Judged]) -> str:
     there = ", ".join(f"{about.comparison} ({name})" for name, about in known.items())
     raise LabelsError(
         f"{file}: comparison is {_any_of(sorted(found)) or 'nowhere told'}; expected one of this "
-        f"run's, the same in all rows: {there}"
+        f"run's, the same in all rows: {there}; label a form that is made from this run's pairs"
     )
 
 
@@ -192,7 +194,7 @@ def _refuse(file: str, found: Sequence[str]) -> None:
                 [
                     f"{file} is stale, it was made of something else than this run:",
                     *(f"  {each}" for each in found),
-                    "label a form that is made from the pairs of this run",
+                    "label a form that is made from this run's pairs",
                 ]
             )
         )
@@ -206,12 +208,19 @@ def _labels(
     Raises:
         DatasetError: With the first rows that cannot be used.
     """
-    by_id = {_short("p", row.pair.prompt_id): row.pair for row in pairs if _is_asked_about(row)}
+    wanted = {cells["pair"] for cells in answered.values()}
+    by_id = {
+        name: row.pair
+        for row in pairs
+        if _is_asked_about(row) and (name := _short("p", row.pair.prompt_id)) in wanted
+    }
     said: defaultdict[str, list[Preference]] = defaultdict(list)
     problems = rows.Problems(file)
     for number, cells in answered.items():
         try:
-            pair = by_id[_one_of("pair", cells["pair"], by_id)]
+            pair = by_id.get(cells["pair"])
+            if pair is None:
+                raise ValueError(f"pair: {cells['pair']!r} is none of this run's with a preference")
             _one_of("drawn", cells["drawn"], get_args(Drawn))
             said[pair.prompt_id].append(_preference(cells, pair))
         except ValueError as error:
@@ -265,19 +274,17 @@ def _most(said: Sequence[Preference]) -> Preference:
     return first if 2 * times > len(said) else "tie"
 
 
-def _one_of(column: str, found: str, allowed: Iterable[str]) -> str:
+def _one_of(column: str, found: str, allowed: Sequence[str]) -> str:
     """Return what was found.
 
     Raises:
         ValueError: It is not allowed; with the nearest that is.
     """
-    choices = list(allowed)
-    if found in choices:
+    if found in allowed:
         return found
-    close = get_close_matches(found, choices, n=1)
+    close = get_close_matches(found, allowed, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    expected = _any_of(choices) if len(choices) <= SHOWN else "a pair of this run with a preference"
-    raise ValueError(f"{column}: expected {expected}, found {found!r}{hint}")
+    raise ValueError(f"{column}: expected {_any_of(allowed)}, found {found!r}{hint}")
 
 
 def _any_of(choices: Sequence[str]) -> str:
@@ -310,10 +317,13 @@ def why_stale(labels: Labels, now: Judged, pairs: Iterable[ResolvedPair]) -> str
     found = differences(labels.judged, now)
     if found:
         return "; ".join(found)
-    there = {row.pair.prompt_id: _digests(row.pair) for row in pairs if _is_asked_about(row)}
-    others = sum(
-        there.get(label.prompt_id) != (label.baseline, label.candidate) for label in labels.labels
+    then = {label.prompt_id: (label.baseline, label.candidate) for label in labels.labels}
+    same = sum(
+        _is_asked_about(row) and then.get(row.pair.prompt_id) == _digests(row.pair)
+        for row in pairs
+        if row.pair.prompt_id in then
     )
+    others = len(then) - same
     if others:
         return f"{plural(others, 'labelled pair')} of {len(labels.labels):,} have other responses"
     return None

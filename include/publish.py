@@ -198,7 +198,8 @@ def publish_labels(folder: RunFolder) -> Summary:
 
 def _write_report(summary: Summary, folder: RunFolder, drawings: Sequence[charts.Drawing]) -> None:
     page = report.render(summary, drawings=drawings, examples=_examples(summary, folder))
-    folder.write(storage.REPORT, page, "text/html; charset=utf-8")
+    body = page.encode("utf-8", "replace")  # texts may hold half a character
+    folder.write(storage.REPORT, body, "text/html; charset=utf-8")
 
 
 def _write_summary(summary: Summary, folder: RunFolder) -> str:

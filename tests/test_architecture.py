@@ -89,19 +89,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"trust", "wording"},
     # where they are put together
     "publish": {"charts", "config", "costs", "drift", "evidence", "examples", "gate", "history"}
-    | {
-        "human",
-        "judge",
-        "labels",
-        "ledger",
-        "model_summary",
-        "paired",
-        "parity",
-        "reconcile",
-        "records",
-        "report",
-    }
-    | {"overview", "spending", "storage", "trend"},
+    | {"human", "judge", "labels", "ledger", "model_summary", "paired", "parity", "reconcile"}
+    | {"overview", "records", "report", "spending", "storage", "trend"},
     "runs": GROUND,
     "asking": GROUND
     | {"batch", "existing_responses", "generate", "ledger", "pace", "providers", "quotas"}

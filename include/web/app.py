@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import cache
 from logging import getLogger
@@ -29,7 +29,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.exceptions import HTTPException as HTTPStatusError
 
 from include import browse, bundle, labels, overview, storage
-from include.records import Change, Drawn
+from include.records import Change, Drawn, Judged
 from include.report import KINDS
 from include.storage import RunFolder
 from include.web import installation, pages
@@ -275,28 +275,18 @@ Kept = Annotated[Filter, Depends(_filter)]
 
 @router.get(f"{RUN}/pairs.csv", dependencies=[Depends(see_texts)])
 def pairs_csv(dag_id: str, run_id: str, candidate: str, kept: Kept) -> Response:
-    """Return the chosen pairs as CSV, to be labelled elsewhere."""
+    """Return the chosen pairs as CSV, to be looked at elsewhere."""
     stored, rows = _pairs(dag_id, run_id, candidate)
-    sink = io.StringIO()
-    writer = csv.writer(sink)
     columns = ["prompt_id", "kind", "preference", "forward", "backward", "category"]
-    writer.writerow([*columns, "prompt", "baseline", "candidate"])
     listed = [row for row in rows if kept.takes(row)]
     found = stored.texts_of(row.place for row in listed)
+    lines = []
     for row in listed:
         texts = found.get(row.place)
         told = (texts.prompt, texts.baseline, texts.candidate) if texts else ("", "", "")
-        cells = [getattr(row, name) for name in columns]
-        writer.writerow([_cell(value) for value in (*cells, *told)])
-    body = sink.getvalue().encode("utf-8-sig")
-    headers = _attachment(f"{candidate}-pairs.csv")
-    return Response(body, media_type=TYPES["csv"], headers=headers)
-
-
-def _cell(value: Any) -> str:
-    """Keep a spreadsheet from taking a model's text for a formula."""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+        lines.append([*(getattr(row, name) for name in columns), *told])
+    header = [*columns, "prompt", "baseline", "candidate"]
+    return _csv(f"{candidate}-pairs.csv", header, lines)
 
 
 @router.get(f"{RUN}/pairs-to-label.csv", dependencies=[Depends(see_texts)])
@@ -310,27 +300,46 @@ def labelling_form(
 ) -> Response:
     """Return a form for some of the chosen pairs, in which people say what they prefer."""
     stored, rows = _pairs(dag_id, run_id, candidate)
-    _, folder = _opened(dag_id, run_id)
-    summary = folder.read_json(storage.SUMMARY) if folder else None
-    found = (summary or {}).get("comparisons", [])
-    comparison = next((each for each in found if each["candidate"] == candidate), None)
-    if comparison is None:
-        raise HTTPException(404, "There is no form yet: it names the verdict's judge and prompts.")
     if not stored.has_texts():
         raise HTTPException(404, NO_FORM)
-    about = labels.judged(
-        summary["evaluation"], summary["provenance"], comparison["baseline"], candidate
-    )
     drawn: Drawn = "chosen" if kept.query() else "random"
-    listed = filter(kept.takes, rows)
-    form = labels.form(stored, listed, about, number=number, seed=seed, drawn=drawn)
+    about = _judged(dag_id, run_id, candidate)
+    form = labels.form(
+        stored, filter(kept.takes, rows), about, number=number, seed=seed, drawn=drawn
+    )
+    lines = [[row[name] for name in labels.COLUMNS] for row in form]
+    return _csv("pairs-to-label.csv", labels.COLUMNS, lines)
+
+
+def _judged(dag_id: str, run_id: str, candidate: str) -> Judged:
+    """Return what labels of a comparison are about.
+
+    Raises:
+        HTTPException: 404: it has no verdict yet.
+    """
+    _, folder = _opened(dag_id, run_id)
+    summary: Any = (folder.read_json(storage.SUMMARY) if folder else None) or {}
+    for each in summary.get("comparisons", []):
+        if each["candidate"] == candidate:
+            provenance = summary["provenance"]
+            return labels.judged(summary["evaluation"], provenance, each["baseline"], candidate)
+    raise HTTPException(404, "There is no verdict yet, and so no labelling form.")
+
+
+def _csv(name: str, header: Sequence[str], lines: Iterable[Sequence[Any]]) -> Response:
+    """Return a table as a file for spreadsheets."""
     sink = io.StringIO()
     writer = csv.writer(sink)
-    writer.writerow(labels.COLUMNS)
-    for row in form:
-        writer.writerow([_cell(row[name]) for name in labels.COLUMNS])
+    writer.writerow(header)
+    writer.writerows([_cell(value) for value in line] for line in lines)
     body = sink.getvalue().encode("utf-8-sig")
-    return Response(body, media_type=TYPES["csv"], headers=_attachment("pairs-to-label.csv"))
+    return Response(body, media_type=TYPES["csv"], headers=_attachment(name))
+
+
+def _cell(value: Any) -> str:
+    """Keep a spreadsheet from taking a model's text for a formula."""
+    text = "" if value is None else str(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 @router.get(f"{RUN}/pairs/{{candidate}}", dependencies=[Depends(see_texts)])
