@@ -183,7 +183,8 @@ def kappa_interval(
         (delta method), summed by unit with G/(G-1); with independent pairs that is Fleiss, Cohen
         and Everitt's. The interval is t on G-1 degrees of freedom of the same pairs and four
         imagined ones, one for each way in which two can name one of the opposites; alone they have
-        kappa 0. Without them twenty pairs of good agreement have the truth in it 64 times in 100.
+        kappa 0. Without them it holds the truth 74 times in 100, not 95, of twenty pairs where
+        kappa is 0.9.
         No kappa where both always say the same one thing; no interval for one unit.
 
     References:

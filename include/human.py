@@ -196,7 +196,7 @@ def _sentence(
 def _meaning(comparison: Comparison, corrected: WinRate) -> str:
     verdict = verdict_of(corrected)
     if _contradicts(comparison, corrected):
-        return "that contradicts the verdict."
+        return "that contradicts the verdict, and the judge's own win rate lies outside."
     if verdict == comparison.verdict:
         return "that is the verdict, too."
     if verdict == "inconclusive":

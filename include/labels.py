@@ -243,7 +243,7 @@ def _preference(cells: Mapping[str, str], pair: Pair) -> Preference:
     Raises:
         ValueError: It is none of the answers, or the responses are others.
     """
-    answer = _one_of("preference", cells["preference"].lower().removesuffix(".0"), ANSWERS)
+    answer = _one_of("preference", cells["preference"], ANSWERS)
     shown, there = tuple(cells[column] for column in RESPONSES), _digests(pair)
     if shown not in (there, there[::-1]):
         column, found = next(
@@ -275,13 +275,14 @@ def _most(said: Sequence[Preference]) -> Preference:
 
 
 def _one_of(column: str, found: str, allowed: Sequence[str]) -> str:
-    """Return what was found.
+    """Return which of the allowed was found, in whatever case, or as a decimal number.
 
     Raises:
-        ValueError: It is not allowed; with the nearest that is.
+        ValueError: None of them; with the nearest.
     """
-    if found in allowed:
-        return found
+    plain = found.lower().removesuffix(".0")
+    if plain in allowed:
+        return plain
     close = get_close_matches(found, allowed, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"{column}: expected {_any_of(allowed)}, found {found!r}{hint}")

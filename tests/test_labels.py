@@ -170,6 +170,7 @@ def test_labels_of_another_comparison_are_refused(run, tmp_path):
     ("column", "written", "said"),
     [
         ("preference", "3", "row 1: preference: expected 1, 2 or tie, found '3'"),
+        ("preference", "A", "found 'A'"),
         ("preference", "ties", "found 'ties'; did you mean 'tie'?"),
         ("pair", "p-0", "pair: 'p-0' is none of this run's with a preference"),
         ("drawn", "rnd", "expected random or chosen, found 'rnd'; did you mean 'random'?"),
