@@ -57,8 +57,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rubric": {"cells", "intervals", "records"},
     "judge_output": {"cells", "errors", "records", "rubric"},
     "intervals": set(),
+    "agreement": {"intervals"},
     "preferences": {"records"},
     "reconcile": {"records", "rubric"},
+    "human": {"agreement", "intervals", "preferences", "records", "winrate", "wording"},
+    "labels": {"browse", "errors", "preferences", "records", "rows", "storage", "wording"},
     "winrate": {"intervals", "lengths", "preferences", "reconcile", "records", "rubric"}
     | {"wording"},
     "equal_length": {"intervals"},
@@ -73,7 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "texts": {"erasure", "ownership", "pairs", "records", "storage"},
     "canaries": {"config", "intervals", "pairs", "preferences", "records", "wording"},
     "screens": {"model_summary", "records", "wording"},
-    "second_judge": {"intervals", "preferences", "records"},
+    "second_judge": {"agreement", "intervals", "preferences", "records"},
     "evidence": {"preferences", "records", "rubric", "storage"},
     "history": {"parity", "records", "storage"},
     "trend": {"records", "storage"},
@@ -90,8 +93,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"trust", "wording"},
     # where they are put together
     "publish": {"charts", "config", "costs", "drift", "evidence", "examples", "gate", "history"}
-    | {"judge", "ledger", "model_summary", "paired", "parity", "reconcile", "records", "report"}
-    | {"overview", "recipes", "screens", "second_judge", "spending", "storage", "trend"},
+    | {"human", "judge", "labels", "ledger", "model_summary", "paired", "parity", "reconcile"}
+    | {"overview", "recipes", "records", "report", "screens", "second_judge", "spending"}
+    | {"storage", "trend"},
     "runs": GROUND,
     "asking": GROUND
     | {"batch", "existing_responses", "generate", "ledger", "pace", "providers", "quotas"}
