@@ -24,7 +24,9 @@ from include import (
     examples,
     gate,
     history,
+    human,
     judge,
+    labels,
     ledger,
     model_summary,
     overview,
@@ -63,6 +65,8 @@ from include.wording import listed
 
 SCHEMA_VERSION = "1.0"
 PACKAGES = ("apache-airflow", "apache-airflow-providers-amazon", "boto3", "nova-judge-airflow")
+
+STALE = "labels_stale"
 
 COMPARISON: TypeAdapter[Comparison] = TypeAdapter(Comparison)
 SUMMARY: TypeAdapter[Summary] = TypeAdapter(Summary)
@@ -132,6 +136,8 @@ def publish(
     )
     ranked, about_board = _board(config, folder, comparisons)
     drawn = charts.draw(comparisons, decision.threshold, ranked)
+    provenance = _provenance(config, index, image, digest, results)
+    comparisons, stale = _with_labels(folder, comparisons, config.evaluation, provenance)
     summary = Summary(
         schema_version=SCHEMA_VERSION,
         status="capped" if capped else _status(config, comparisons),
@@ -146,7 +152,7 @@ def publish(
             account_id=config.environment.account_id,
             region=config.environment.region,
         ),
-        provenance=_provenance(config, index, image, digest, results),
+        provenance=provenance,
         gate=decision,
         warnings=[
             *([Notice("capped", capped)] if capped else []),
@@ -161,6 +167,7 @@ def publish(
             *_from_judge(comparisons, results),
             *_judge_moved(results, judge_change),
             *about_board,
+            *stale,
         ],
         cost=cost,
         artifacts={
@@ -179,13 +186,66 @@ def publish(
         summary = dataclasses.replace(summary, accepted=_accepted(accepted, earlier, summary))
     for name, file in drawn.files.items():
         folder.write(name, file, CONTENT_TYPES[name.rpartition(".")[2]])
-    shown = _examples(config, comparisons, folder)
-    page = report.render(summary, drawings=drawn.drawings, examples=shown)
-    folder.write(storage.REPORT, page, "text/html; charset=utf-8")
+    _write_report(summary, folder, drawn.drawings)
     trend.write(output, summary, folder)
     overview.add(output, trend.rows(summary, folder))
+    return _write_summary(summary, folder)
+
+
+def publish_labels(folder: RunFolder) -> Summary:
+    """Put people's labels into summary and report of a run; all else stays what the run has said.
+
+    Args:
+        folder: Of a run that has a summary.
+
+    Returns:
+        The summary as it is now.
+    """
+    summary = SUMMARY.validate_json(folder.read(storage.SUMMARY))
+    comparisons, stale = _with_labels(
+        folder, summary.comparisons, summary.evaluation, summary.provenance
+    )
+    kept = [warning for warning in summary.warnings if warning.code != STALE]
+    summary = dataclasses.replace(summary, comparisons=comparisons, warnings=[*kept, *stale])
+    _write_report(summary, folder, charts.draw(comparisons, summary.gate.threshold).drawings)
+    _write_summary(summary, folder)
+    return summary
+
+
+def _write_report(summary: Summary, folder: RunFolder, drawings: Sequence[charts.Drawing]) -> None:
+    page = report.render(summary, drawings=drawings, examples=_examples(summary, folder))
+    body = page.encode("utf-8", "replace")  # texts may hold half a character
+    folder.write(storage.REPORT, body, "text/html; charset=utf-8")
+
+
+def _write_summary(summary: Summary, folder: RunFolder) -> str:
     body = json.dumps(dataclasses.asdict(summary), indent=2, allow_nan=False)
     return folder.write(storage.SUMMARY, body)
+
+
+def _with_labels(
+    folder: RunFolder,
+    comparisons: Sequence[Comparison],
+    evaluation: str,
+    provenance: dict[str, Any],
+) -> tuple[list[Comparison], list[Notice]]:
+    """Add what people's labels say, where there are any that are not stale."""
+    found, notices = [], []
+    for comparison in comparisons:
+        name = comparison.candidate
+        stored = labels.stored(folder, name)
+        result = stale = None
+        if stored and comparison.evidence == "aggregate":
+            stale = "the judge has left no details per pair"
+        elif stored:
+            about = labels.judged(evaluation, provenance, comparison.baseline, name)
+            stale = labels.why_stale(stored, about, evidence.resolved_pairs(folder, name))
+        if stored and not stale:
+            result = human.summarize(stored, evidence.resolved_pairs(folder, name), comparison)
+        if stale:
+            notices.append(Notice(STALE, f"{name}: people's labels are stale: {stale}"))
+        found.append(dataclasses.replace(comparison, human=result))
+    return found, notices
 
 
 def _results(config: RunConfig, folder: RunFolder) -> list[dict[str, Any]]:
@@ -513,18 +573,16 @@ def _accepted(accepted: RunFolder, earlier: Summary, summary: Summary) -> Earlie
     return EarlierRun(earlier.run_id, earlier.started_at, accepted.uri, found)
 
 
-def _examples(
-    config: RunConfig, comparisons: Sequence[Comparison], folder: RunFolder
-) -> list[report.ReportPairs]:
+def _examples(summary: Summary, folder: RunFolder) -> list[report.ReportPairs]:
     """Pick the pairs that the report shows; of all others, no text stays in memory.
 
     Where the run keeps no texts, pairs are named and none of their texts is shown.
     """
     shown: defaultdict[examples.Kind, list[report.ReportPair]] = defaultdict(list)
     totals: Counter[examples.Kind] = Counter()
-    for comparison in comparisons:
-        name = comparison.candidate
-        samples = examples.pick(evidence.resolved_pairs(folder, name), candidates=len(comparisons))
+    for comparison in summary.comparisons:
+        name, several = comparison.candidate, len(summary.comparisons)
+        samples = examples.pick(evidence.resolved_pairs(folder, name), candidates=several)
         ids = {resolved.pair.prompt_id for sample in samples for resolved in sample.pairs}
         scores = evidence.rubric_scores(folder, name, ids)
         for sample in samples:
@@ -534,7 +592,7 @@ def _examples(
                     resolved,
                     name,
                     scores.get(resolved.pair.prompt_id),
-                    with_texts=config.store_text,
+                    with_texts=summary.store_text,
                 )
                 for resolved in sample.pairs
             ]
