@@ -79,7 +79,8 @@ def publish(
     """Write what a person and a program want to know of a run.
 
     A candidate without a comparison is a warning and makes the run partial, or failed if there is
-    no comparison at all; a budget that stopped it makes it capped. What there is, is published.
+    no comparison at all; a budget that stopped it makes it capped. What there is, is published,
+    people's labels included; those that have become stale are a warning.
 
     Args:
         config: Of the run.

@@ -19,14 +19,17 @@ from zipfile import ZipFile
 import pytest
 from botocore.config import Config
 from judged import LOSS, WIN, judge
+from labelled import as_csv, write_run
 from sandbox_server import ROOT, SESSION, Sandbox, free_port
 from summaries import Page, make_comparison, make_summary
 from web_routes import addresses, has_texts
 
-from include import browse, overview, storage, trend
+from include import browse, overview, publish, storage, trend
+from include.charts import Charts
 from include.preferences import resolve_pairs
 from include.records import Pair
 from include.storage import RunFolder
+from scripts import labels as read_labels
 
 fastapi = pytest.importorskip("fastapi")
 
@@ -337,6 +340,28 @@ def test_a_form_of_chosen_pairs_says_so_and_so_does_its_page(
     listed = client.get(f"{RUN}/pairs/claude", params={"kind": "lost"}).text
     assert "These pairs are chosen by a filter" in listed and 'value="lost"' in listed
     assert "drawn at random from all" in client.get(f"{RUN}/pairs/claude").text
+
+
+NASTY = '=1+1"\r\n\x00;,\t\u2028\u202e'
+
+
+def test_a_form_from_the_page_is_read_back_whatever_its_texts_are(
+    client: TestClient, folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish.charts, "draw", lambda *_: Charts([], {}))
+    pairs = [
+        Pair(f"p{n}", NASTY, f"{NASTY} {n} baseline", f"{n} candidate {NASTY}", "judged")
+        for n in range(30)
+    ]
+    write_run(folder, pairs)
+    rows = form(client, number=20)
+    for row in rows:
+        row["preference"] = "1" if "candidate" in row["response_1"] else "2"
+    (tmp_path / "form.csv").write_bytes(as_csv(rows))
+    _, found, summary = read_labels.add(folder, str(tmp_path / "form.csv"))
+    assert [label.preference for label in found.labels] == ["candidate"] * 20
+    assert summary.comparisons[0].human is not None
+    assert summary.comparisons[0].human.sentence in client.get(RUN).text.replace("&#39;", "'")
 
 
 @pytest.mark.parametrize("number", [0, 2001, "many"])
