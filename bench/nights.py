@@ -18,6 +18,7 @@ from typing import Any
 
 import boto3
 import requests
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from bench import nights_counted, nights_evaluations
 from bench.nights_counted import Counted, run_id_of
@@ -31,6 +32,9 @@ NIGHTS, EVALUATIONS = 21, len(nights_evaluations.EVALUATIONS)
 LOOK_SECONDS = 3
 LONGEST_NIGHT = timedelta(hours=2)
 """After which a night counts as stuck."""
+
+PATIENCE = 10
+"""How often Airflow is asked the same when it does not answer; ten runs keep it busy."""
 
 RULES = ("no_regression", "non_inferiority")
 
@@ -157,7 +161,7 @@ class Nights:
             try:
                 path = f"/dags/{dag_id(name)}/dagRuns"
                 self.api.call("POST", path, logical_date=None, dag_run_id=run_id_of(night))
-            except requests.HTTPError:  # Airflow on SQLite is busy now and then: look again
+            except requests.RequestException:  # Airflow on SQLite is busy now and then: look again
                 time.sleep(1)
         if not self._state(name, night):
             raise local.LocalError(f"Airflow starts no run of {name}")
@@ -194,6 +198,11 @@ class Nights:
             self.up(self._last_night())
         return nights_counted.count(self._get, self._client, self.evaluations)
 
+    @retry(
+        retry=retry_if_exception_type(requests.Timeout),
+        stop=stop_after_attempt(PATIENCE),
+        reraise=True,
+    )
     def _get(self, path: str) -> Any:
         return self.api.call("GET", path)
 

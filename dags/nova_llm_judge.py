@@ -55,9 +55,9 @@ def pipeline(evaluation: dict[str, Any] | None, outlet: Asset | None) -> None:
     """Wire the tasks of one run; the names are the ones that the Airflow UI shows."""
     run = resolve(evaluation)
     shards = step(steps.load_prompts)(run)
-    candidates = step(steps.plan)(run, shards)
+    judged = step(steps.plan)(run, shards)
 
-    reserved = step(steps.reserve)(run, candidates)
+    reserved = step(steps.reserve)(run, judged)
     deploy = for_each_model(DeployEndpointOperator, "deploy", run, reserved)
     generate = (
         step(steps.generate, map_index_template="{{ task.op_kwargs['shard']['model'] }}")
@@ -71,14 +71,14 @@ def pipeline(evaluation: dict[str, Any] | None, outlet: Asset | None) -> None:
     generate >> delete.as_teardown(setups=[reserved, deploy], on_failure_fail_dagrun=True)
 
     @task_group
-    def compare(candidate: str) -> None:
-        # One candidate's failed generation must not take the others down, so this looks for itself.
+    def compare(key: str) -> None:
+        # One model's failed generation must not take the others down, so this looks for itself.
         written = step(
             steps.write_judge_input,
             trigger_rule="all_done",
             map_index_template="{{ task.op_args[1] }}",
-        )(run, candidate, generate, batch.output)
-        judged = NovaJudgeOperator(
+        )(run, key, generate, batch.output)
+        verdicts = NovaJudgeOperator(
             task_id="judge",
             run=run,
             config=written,
@@ -86,13 +86,13 @@ def pipeline(evaluation: dict[str, Any] | None, outlet: Asset | None) -> None:
             pool=JUDGE_POOL,
             retries=WAITING,
             doc_md=NovaJudgeOperator.__doc__,
-            map_index_template="{{ task.config['candidate'] }}",
+            map_index_template="{{ task.config['key'] }}",
         )
-        step(steps.summarize, map_index_template="{{ task.op_args[1]['candidate'] }}")(
-            run, judged.output
+        step(steps.summarize, map_index_template="{{ task.op_args[1]['key'] }}")(
+            run, verdicts.output
         )
 
-    compared = compare.expand(candidate=candidates)
+    compared = compare.expand(key=judged)
     published = step(steps.report, linked=True, trigger_rule="all_done")(run)
     compared >> published
     approved = GateApprovalOperator(

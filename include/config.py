@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from datetime import date
+from itertools import combinations
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -334,6 +336,16 @@ class Generation(Strict):
     )
 
 
+class SecondJudge(Strict):
+    """Another judge, which is asked about the same pairs."""
+
+    recipe: str = Field(min_length=1, description="As judge.recipe; its task or model is another.")
+    instance_type: Annotated[str, Field(pattern=r"^ml\.")] = Field(
+        description="Where it runs; needs a training quota."
+    )
+    overrides: dict[str, Any] = Field({}, description="Keys of its recipe to change.")
+
+
 class Judge(Strict):
     """The judge job."""
 
@@ -372,6 +384,14 @@ class Judge(Strict):
     )
     anchor_every: Positive = Field(
         10, description="After how many runs they are judged again though the image is the same."
+    )
+    canaries: Annotated[int, Field(ge=0, le=50)] = Field(
+        0,
+        description="Prompts whose responses are made into pairs with a known answer, judged in a "
+        "job of their own: a judge that fails them decides nothing. 0: none; 8 are enough.",
+    )
+    second: SecondJudge | None = Field(
+        None, description="Another judge of the same pairs; it decides nothing, and may disagree."
     )
 
 
@@ -501,6 +521,11 @@ class Evaluation(Strict):
     )
     baseline: Name | Model = Field(description="The model in use: a name, or a model inline.")
     candidates: list[Name | Model] = Field(min_length=1, description="The models under test.")
+    comparison: Literal["baseline", "round_robin"] = Field(
+        "baseline",
+        description="Who is judged side by side: each candidate and the baseline, or also each two "
+        "candidates, which places them on the board by their own pairs.",
+    )
     generation: Generation = Field(Generation(), description="How responses are generated.")
     judge: Judge = Field(Judge(), description="The judge job.")
     gate: Gate = Field(Gate(), description="What the run decides.")
@@ -527,6 +552,32 @@ class Evaluation(Strict):
         return self
 
 
+@dataclass(frozen=True)
+class Pairing:
+    """Two models whose responses are judged side by side by one of the judges."""
+
+    key: str
+    """Names its folders in the run: `claude` is against the baseline, `nova~claude` against the
+    other candidate, `~claude` against the baseline by the second judge. No model's name has a `~`.
+    """
+    baseline: str
+    """The model in position A of the judge's input."""
+    candidate: str
+
+
+ANCHORS = "_anchors"
+"""Key of the judge job of the anchor pairs; no model's name begins like that."""
+CANARIES = "_canaries"
+"""Key of that of pairs whose answer is known."""
+CANARY_PAIRS = 6
+"""So many are made of one prompt's responses at the most."""
+
+
+def is_second(key: str) -> bool:
+    """Whether a judge job's key stands for one of the second judge."""
+    return key.startswith("~")
+
+
 class RunConfig(Strict):
     """An evaluation with everything in it: nothing is looked up after this."""
 
@@ -535,6 +586,7 @@ class RunConfig(Strict):
     dataset: Dataset
     baseline: Model
     candidates: list[Model]
+    comparison: Literal["baseline", "round_robin"] = "baseline"
     generation: Generation
     judge: Judge
     gate: Gate
@@ -549,6 +601,45 @@ class RunConfig(Strict):
     def models(self) -> list[SageMakerModel | BedrockModel | ResponsesModel]:
         """All models, the baseline first."""
         return [self.baseline, *self.candidates]
+
+    @property
+    def pairings(self) -> list[Pairing]:
+        """Who is judged side by side: candidates against the baseline first, in their order."""
+        names = [model.name for model in self.candidates]
+        found = [Pairing(name, self.baseline.name, name) for name in names]
+        if self.comparison == "round_robin":
+            found += [Pairing(f"{b}~{a}", a, b) for a, b in combinations(names, 2)]
+        if self.judge.second:
+            found += [Pairing(f"~{name}", self.baseline.name, name) for name in names]
+        return found
+
+    def pairing(self, key: str) -> Pairing:
+        """Return one of the pairings."""
+        return next(each for each in self.pairings if each.key == key)
+
+    def judge_jobs(self, prompts: int) -> dict[str, int]:
+        """Return how many pairs each judge job has at the most, by its key.
+
+        Not that of the anchors: how many there are knows only who has read them.
+
+        Args:
+            prompts: Of the run.
+        """
+        jobs = {each.key: prompts for each in self.pairings}
+        if self.judge.canaries:
+            jobs[CANARIES] = CANARY_PAIRS * min(prompts, self.judge.canaries)
+        return jobs
+
+    @property
+    def judges(self) -> list[Judge]:
+        """The judge and, if there is one, the second judge as if it were the only one."""
+        second = self.judge.second
+        alone = [self.judge.model_copy(update=dict(second) | {"second": None})] if second else []
+        return [self.judge, *alone]
+
+    def judge_of(self, key: str) -> Judge:
+        """Return how the judge of a judge job is asked, by the job's key."""
+        return self.judges[is_second(key)]
 
     @model_validator(mode="after")
     def _names_differ(self) -> RunConfig:

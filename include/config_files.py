@@ -162,6 +162,7 @@ def resolve_config(
         "dataset": evaluation.dataset,
         "baseline": models[0],
         "candidates": models[1:],
+        "comparison": evaluation.comparison,
         "generation": evaluation.generation,
         "judge": evaluation.judge,
         "gate": evaluation.gate,
@@ -275,7 +276,7 @@ def priced(models: Iterable[Any], judges: Iterable[Judge]) -> tuple[set[str], se
     known = list(models)
     deployed = [m.deploy for m in known if isinstance(m, SageMakerModel) and m.deploy]
     types = {each for deploy in deployed for each in deploy.instance_types}
-    types |= {judge.instance_type for judge in judges}
+    types |= {each.instance_type for judge in judges for each in (judge, judge.second) if each}
     return types, {model.model_id for model in known if isinstance(model, BedrockModel)}
 
 

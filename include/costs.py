@@ -11,11 +11,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from include import judge
-from include.config import BedrockModel, ResponsesModel, RunConfig, SageMakerModel
+from include.config import (
+    ANCHORS,
+    CANARIES,
+    BedrockModel,
+    ResponsesModel,
+    RunConfig,
+    SageMakerModel,
+    is_second,
+)
 from include.errors import ConfigError
 from include.prices import InstancePrices, ModelPrices, Prices
 from include.records import Cost, CostPart, Notice
-from include.storage import ANCHORS
 
 Unit = Literal["instance hours", "million tokens"]
 
@@ -75,9 +82,9 @@ class Work:
     characters: int
     """Of all prompts, with system prompts and earlier turns."""
     judged: Mapping[str, int]
-    """Pairs of each judge job, by candidate or `storage.ANCHORS`."""
-    replicas: int = 1
-    """Instances of a judge job."""
+    """Pairs of each judge job, by its key."""
+    replicas: Sequence[int] = (1, 1)
+    """Instances of a job of the judge, and of the second one."""
 
 
 @dataclass(frozen=True)
@@ -100,18 +107,28 @@ def endpoint_use(
 
 
 def judge_use(
-    prices: Prices, candidate: str, instance_type: str, seconds: float, instances: int = 1
+    prices: Prices, key: str, instance_type: str, seconds: float, instances: int = 1
 ) -> Use:
     """Price a judge job's time."""
     price = prices.instances.get(instance_type, InstancePrices()).training
-    key = f"instances.{instance_type}.training"
-    what = f"judge of {judged(candidate)}"
-    return Use(what, seconds * instances / 3600, "instance hours", key, price)
+    price_key = f"instances.{instance_type}.training"
+    what = f"judge of {judged(key)}"
+    return Use(what, seconds * instances / 3600, "instance hours", price_key, price)
 
 
-def judged(candidate: str) -> str:
-    """Say what a judge job judges."""
-    return "the anchor pairs" if candidate == ANCHORS else candidate
+def judged(key: str) -> str:
+    """Say what a judge job judges.
+
+    Example:
+        >>> judged("claude"), judged("nova~claude"), judged("~claude"), judged("_anchors")
+        ('claude', 'nova against claude', 'claude, second judge', 'the anchor pairs')
+    """
+    if key in (ANCHORS, CANARIES):
+        return "the anchor pairs" if key == ANCHORS else "the canary pairs"
+    candidate, other_way, opponent = key.partition("~")
+    if not candidate:
+        return f"{opponent}, second judge"
+    return f"{candidate} against {opponent}" if other_way else candidate
 
 
 def token_uses(
@@ -153,16 +170,17 @@ def estimate(config: RunConfig, prices: Prices, work: Work) -> Estimate:
                 out = share * tokens_out
                 found += token_uses(prices, model, tokens_in, out, batch=model.batch)
     judges: dict[str, float] = {}
-    for candidate, pairs in work.judged.items():
+    for key, pairs in work.judged.items():
+        replicas = work.replicas[is_second(key)]
         limit = judge.max_runtime_seconds(pairs, config.judge.max_runtime_minutes)
         expected = min(JUDGE_START_SECONDS + JUDGE_SECONDS_PER_PAIR * pairs, limit)
         both = (
-            judge_use(prices, candidate, config.judge.instance_type, seconds, work.replicas)
+            judge_use(prices, key, config.judge_of(key).instance_type, seconds, replicas)
             for seconds in (expected, limit)
         )
         likely.append(next(both))
         most.append(next(both))
-        judges[candidate] = likely[-1].amount
+        judges[key] = likely[-1].amount
     return Estimate(likely, most, judges)
 
 

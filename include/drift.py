@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from include import rows
+from include.config import ANCHORS
 from include.history import moment
 from include.paired import compare_runs
 from include.pairs import make_pairs
@@ -29,7 +30,7 @@ from include.records import (
     Response,
     Summary,
 )
-from include.storage import ANCHORS, RunFolder
+from include.storage import RunFolder
 from include.wording import level, percent, plural, points
 
 if TYPE_CHECKING:

@@ -102,7 +102,7 @@ def cluster_t_interval(
     weight = _weight(error, alone, list(sizes.values()))
     centre, half = _with_two_added(known, weight)
     half *= float(stdtrit(units - 1, (1 + confidence_level) / 2))
-    method = f"cluster t on {units} {unit}, {added} added" + _rough(units)
+    method = f"cluster t on {units} {unit}, {added} added" + rough(units)
     # Below a level of 68 % the two that were added could push the mean out of its own interval.
     low, high = min(mean, centre - half), max(mean, centre + half)
     return Interval(mean, max(0.0, low), min(1.0, high), error, units, method)
@@ -181,7 +181,7 @@ def conservative_interval(
     high = _widest(estimate if highest is None else highest, sizes, confidence_level).high
     error = math.sqrt(units / (units - 1) * _largest_variance(estimate, sizes))
     method = f"conservative (hull of Clopper-Pearson and t, largest variance) on {units} {unit}"
-    return Interval(estimate, low, high, error, units, method + _rough(units))
+    return Interval(estimate, low, high, error, units, method + rough(units))
 
 
 def _widest(rate: float, sizes: Sequence[int], confidence_level: float) -> Bounds:
@@ -345,5 +345,6 @@ def level_together(each: float, intervals: int) -> float:
     return 1 - (1 - each) * max(1, intervals)
 
 
-def _rough(units: int) -> str:
+def rough(units: int) -> str:
+    """Return what `method` adds where there are few units."""
     return "; fewer than ten, so rough" if units < FEW_UNITS else ""

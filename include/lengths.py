@@ -2,7 +2,8 @@
 
 A judge that likes long answers makes the longer-winded model win. Whether that happened cannot be
 seen here: a better answer may be longer because it is better. What can be seen is how far the two
-go together, which a reader should know before believing a win rate.
+go together, and what a model makes of that at equal length, which a reader should know before
+believing a win rate.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
+from include.equal_length import equal_length_interval
 from include.intervals import Interval, cluster_t_interval
 from include.preferences import ResolvedPair, units_of
 from include.records import LengthBin, LengthResult, Rate, WinRate
@@ -44,6 +46,7 @@ def by_length(rows: Sequence[ResolvedPair], confidence_level: float) -> LengthRe
         candidate=median(len(each.row.pair.candidate or "") for each in found),
         longer_wins=_longer_wins(found, confidence_level),
         bins=[_bin(part, confidence_level) for part in _parts(found)],
+        at_equal_length=_at_equal_length(found, confidence_level),
     )
 
 
@@ -84,13 +87,30 @@ def _parts(found: Sequence[_Compared]) -> list[Sequence[_Compared]]:
 
 def _bin(part: Sequence[_Compared], confidence_level: float) -> LengthBin:
     rows = [each.row for each in part]
-    found: Interval = cluster_t_interval(
-        [row.score for row in rows if row.score is not None],
+    found = cluster_t_interval(
+        _scores(rows), [row.unit for row in rows], confidence_level, units_of(rows)
+    )
+    return LengthBin(part[0].ratio, part[-1].ratio, _win_rate(found, confidence_level), len(rows))
+
+
+def _at_equal_length(found: Sequence[_Compared], confidence_level: float) -> WinRate:
+    rows = [each.row for each in found]
+    rate = equal_length_interval(
+        _scores(rows),
+        [len(row.pair.candidate or "") - len(row.pair.baseline or "") for row in rows],
         [row.unit for row in rows],
         confidence_level,
         units_of(rows),
     )
-    rate = WinRate(
+    return _win_rate(rate, confidence_level)
+
+
+def _scores(rows: Sequence[ResolvedPair]) -> list[float]:
+    return [row.score for row in rows if row.score is not None]
+
+
+def _win_rate(found: Interval, confidence_level: float) -> WinRate:
+    return WinRate(
         found.estimate,
         found.low,
         found.high,
@@ -99,4 +119,3 @@ def _bin(part: Sequence[_Compared], confidence_level: float) -> LengthBin:
         found.standard_error,
         found.units,
     )
-    return LengthBin(part[0].ratio, part[-1].ratio, rate, len(rows))

@@ -169,13 +169,32 @@ def addresses_the_judge(text: str) -> bool:
 
 
 def flags(model: ModelSummary) -> list[Notice]:
-    """Say what makes a model look degenerate; no verdict changes for it."""
+    """Say what makes a model look degenerate; `screens` says whether a verdict changes for it."""
     return [*_constant(model), *_empty(model), *_addressing(model)]
+
+
+def share_of_repetition(model: ModelSummary) -> float:
+    """Return the share of different prompts that got the model's commonest response."""
+    said = model.repetition
+    return said.count / said.prompts if said else 0.0
+
+
+def is_constant(model: ModelSummary) -> bool:
+    """Whether a model says the same to most of enough prompts."""
+    said = model.repetition
+    enough = said is not None and said.prompts >= FEWEST_RESPONSES
+    return enough and share_of_repetition(model) >= CONSTANT
+
+
+def addresses_too_often(model: ModelSummary) -> bool:
+    """Whether a model speaks to the judge in more responses than may happen to."""
+    usable = model.responses.usable
+    return model.addressing_judge.count >= max(FEWEST_ADDRESSING, ADDRESSING * usable)
 
 
 def _constant(model: ModelSummary) -> Iterable[Notice]:
     said = model.repetition
-    if said and said.prompts >= FEWEST_RESPONSES and said.count >= CONSTANT * said.prompts:
+    if said and is_constant(model):
         yield Notice(
             "constant_answers",
             f"{model.name} gives the same response to {said.count:,} of {said.prompts:,} prompts, "
@@ -196,7 +215,7 @@ def _empty(model: ModelSummary) -> Iterable[Notice]:
 
 def _addressing(model: ModelSummary) -> Iterable[Notice]:
     found, usable = model.addressing_judge, model.responses.usable
-    if found.count >= max(FEWEST_ADDRESSING, ADDRESSING * usable):
+    if addresses_too_often(model):
         yield Notice(
             "addresses_the_judge",
             f"{found.count:,} of {usable:,} responses of {model.name} speak to the judge, "

@@ -514,7 +514,7 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
         """Find or start the job, then wait for it without a worker."""
         request = self.config["request"]
         if request is None:
-            self.log.info("No pair of %s needs a judge", self.config["candidate"])
+            self.log.info("No pair of %s needs a judge", self.config["key"])
             return self.config
         name, description = self._find(request, _was_cleared(context))
         _persist(context, self, SageMakerJobLink, job_name=name)
@@ -566,7 +566,7 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
         with readable_errors():
             run = _opened(self.run)
             request = steps.within_budget(run, self.config, request)
-            steps.forget_comparison(run, self.config["candidate"])
+            steps.forget_comparison(run, self.config["key"])
         self.log.info("Starting judge job %s for %d pairs", name, self.config["pairs"])
         try:
             self.hook.conn.create_training_job(**request)

@@ -67,8 +67,13 @@ def _status(prompt: str, baseline: str | None, candidate: str | None) -> PairSta
         return "baseline_failed" if baseline is None else "candidate_failed"
     if baseline == candidate:
         return "identical"
+    return "judged" if fits(prompt, baseline, candidate) else "too_long"
+
+
+def fits(prompt: str, baseline: str, candidate: str) -> bool:
+    """Whether the judge takes a pair of this length."""
     size = sum(len(text.encode(errors="replace")) for text in (prompt, baseline, candidate))
-    return "too_long" if size > MAX_TOKENS * BYTES_PER_TOKEN else "judged"
+    return size <= MAX_TOKENS * BYTES_PER_TOKEN
 
 
 def judge_input(pairs: Iterable[Pair]) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from include.records import Comparison, OrderCount, Preference, WinRate
 from include.wording import count, level, percent, with_interval
@@ -55,6 +55,8 @@ class Panel:
     paint: Callable[[Axes], None]
     height: float = 3.5
     """In inches, at `WIDTH`."""
+    note: str = ""
+    """What keeps a reader from concluding more than it shows."""
 
 
 WIDTH = 4.8
@@ -415,57 +417,99 @@ def _come_to(each: OrderCount) -> str:
     return "position B in both" if both == ("candidate", "baseline") else "a win and a tie"
 
 
+EQUAL_LENGTH = (
+    "It is where a logistic curve through these pairs passes equal length, and no surer than that"
+    " such a curve fits. A better response may be longer because it is better, so it is not the"
+    " fairer win rate, and no verdict rests on it."
+)
+
+
+class _LengthPoint(NamedTuple):
+    label: str
+    shortest: float
+    """Ratio of lengths, the candidate's by the baseline's."""
+    longest: float
+    rate: WinRate
+    pairs: int | None
+
+
 def lengths(comparison: Comparison) -> Panel | None:
-    """The win rate by how long the candidate's responses are beside the baseline's."""
+    """The win rate by how long the candidate's responses are; of all pairs; at equal length."""
     found = comparison.lengths
     if found is None:
         return None
-    labels = [_times(each.shortest, each.longest) for each in found.bins]
+    parts = [
+        _LengthPoint(
+            _times(each.shortest, each.longest),
+            each.shortest,
+            each.longest,
+            each.win_rate,
+            each.pairs,
+        )
+        for each in found.bins
+    ]
+    shortest, longest = parts[0].shortest, parts[-1].longest
+    whole = [
+        _LengthPoint("all\npairs", shortest, longest, comparison.win_rate, comparison.counts.pairs)
+    ]
+    if equal := found.at_equal_length:
+        pairs = sum(each.pairs for each in found.bins)
+        whole.append(_LengthPoint("equal\nlength", 1.0, 1.0, equal, pairs))
+    points = [*parts, *whole]
 
     def paint(axes: Axes) -> None:
-        for place, each in enumerate(found.bins):
-            rate = each.win_rate
-            if rate.estimate is None:
-                continue
-            if rate.low is not None and rate.high is not None:
-                span = [100 * rate.low, 100 * rate.high]
-                axes.plot([place] * 2, span, color=CANDIDATE, linewidth=3)
-            axes.plot(place, 100 * rate.estimate, "D", color=CANDIDATE, markersize=8, zorder=3)
+        for place, point in enumerate(points):
+            _length_point(axes, place, point.rate, of_part=place < len(parts))
+        axes.axvline(len(parts) - 0.5, color=FAINT, linewidth=1)
         axes.axhline(50, color=INK, linestyle="--", linewidth=1)
         axes.set_ylim(0, 100)
-        axes.set_xlim(-0.6, len(labels) - 0.4)
-        axes.set_xticks(range(len(labels)), labels)
+        axes.set_xlim(-0.6, len(points) - 0.4)
+        axes.set_xticks(range(len(points)), [point.label for point in points])
         axes.set_ylabel("pairs won, % (ties half)", color=INK)
         axes.set_xlabel(
             "length of the candidate's response, times the baseline's\n"
-            f"{found.bins[0].pairs:,} pairs at a point",
+            f"{found.bins[0].pairs:,} pairs at a diamond",
             color=INK,
         )
         _plain(axes, "y")
 
     longer = found.longer_wins
     share = "" if longer.estimate is None else f" ({percent(longer.estimate)})"
+    at_equal_length = f"At equal length: {_told(equal)}." if equal else ""
     return Panel(
         name="lengths",
         title="Length against outcome",
         unit="pairs",
         text=f"The longer response won {longer.count} of {longer.of} pairs with a winner{share}. "
         + "Win rate where the candidate's response is "
-        + "; ".join(
-            f"{label.replace(chr(10), ' ')} times as long: {_told(each.win_rate)}"
-            for label, each in zip(labels, found.bins, strict=True)
-        )
-        + ".",
+        + "; ".join(f"{_in_line(part.label)} times as long: {_told(part.rate)}" for part in parts)
+        + f". {at_equal_length}".rstrip(),
         rows=[
             {
-                "shortest ratio": round(each.shortest, 4),
-                "longest ratio": round(each.longest, 4),
-                **_rate_row(comparison.candidate, "", each.win_rate, each.pairs),
+                "point": _in_line(point.label),
+                "shortest ratio": round(point.shortest, 4),
+                "longest ratio": round(point.longest, 4),
+                **_rate_row(comparison.candidate, "", point.rate, point.pairs),
             }
-            for each in found.bins
+            for point in points
         ],
         paint=paint,
+        note=f"{at_equal_length} {EQUAL_LENGTH}" if equal else "",
     )
+
+
+def _length_point(axes: Axes, place: int, rate: WinRate, *, of_part: bool) -> None:
+    marker, colour = ("D", CANDIDATE) if of_part else ("o", INK)
+    if rate.estimate is None:
+        axes.text(place, 3, "none", ha="center", color=FAINT)
+        return
+    if rate.low is not None and rate.high is not None:
+        axes.plot([place] * 2, [100 * rate.low, 100 * rate.high], color=colour, linewidth=3)
+    axes.plot(place, 100 * rate.estimate, marker, color=colour, markersize=8, zorder=3)
+
+
+def _in_line(label: str) -> str:
+    return label.replace("\n", " ")
 
 
 def _times(low: float, high: float) -> str:

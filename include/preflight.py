@@ -5,7 +5,7 @@ All of it reads only. What AWS does not let us look at is a warning: it may be f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -33,7 +33,7 @@ QUICK = {
 def check(
     config: RunConfig,
     client: Client,
-    recipe: Recipe | None = None,
+    sent: Sequence[Recipe] = (),
     *,
     prompts: int | None = None,
     batch_bytes: Mapping[str, int] | None = None,
@@ -43,7 +43,7 @@ def check(
     Args:
         config: The run, resolved.
         client: Makes boto3 clients for the environment's connection.
-        recipe: The judge's recipe as it will be sent; default: the project's own of that name.
+        sent: The judges' recipes as they will be sent; default: those that the config names.
         prompts: How many the run has, where that is known.
         batch_bytes: Size of a batch job's input for all prompts, by the model's name.
 
@@ -57,13 +57,7 @@ def check(
         return client(name, **QUICK)
 
     s3 = service("s3")
-    try:
-        used = recipe or recipes.load(
-            config.judge.recipe, config.judge.overrides, read=partial(read_uri, s3)
-        )
-        judged, replicas = judge(config, used), int(used["run"].get("replicas") or 1)
-    except ConfigError as error:
-        judged, replicas = [Finding("refused", "recipe", str(error))], 1
+    judged, replicas = judges(config, sent, partial(read_uri, s3))
     return [
         *judged,
         *images(config),
@@ -149,9 +143,25 @@ def _endpoint(model: SageMakerModel, sagemaker: Any) -> list[Finding]:
     return [Finding("ok", what, f"{name} is in service")]
 
 
-def judge(config: RunConfig, recipe: Recipe) -> list[Finding]:
-    """Compare the judge with the table of what AWS offers."""
-    environment, instance_type = config.environment, config.judge.instance_type
+def judges(
+    config: RunConfig, sent: Sequence[Recipe], read: recipes.Read
+) -> tuple[list[Finding], list[int]]:
+    """Look at each judge, and return on how many instances a job of it runs."""
+    findings, replicas = [], []
+    for number, asked in enumerate(config.judges):
+        try:
+            used = sent[number] if sent else recipes.load(asked.recipe, asked.overrides, read=read)
+        except ConfigError as error:
+            findings.append(Finding("refused", "recipe", str(error)))
+            replicas.append(1)
+        else:
+            findings += judge(config.environment, asked.instance_type, used)
+            replicas.append(int(used["run"].get("replicas") or 1))
+    return findings, replicas
+
+
+def judge(environment: Environment, instance_type: str, recipe: Recipe) -> list[Finding]:
+    """Compare a judge with the table of what AWS offers."""
     model_type = str(recipe["run"]["model_type"])
     problems = judge_table.check(
         model_type,

@@ -31,13 +31,16 @@ from include import (
     overview,
     paired,
     parity,
+    recipes,
     reconcile,
     report,
+    screens,
+    second_judge,
     spending,
     storage,
     trend,
 )
-from include.config import BedrockModel, Model, RunConfig, SageMakerModel
+from include.config import CANARIES, BedrockModel, Model, RunConfig, SageMakerModel
 from include.records import (
     Comparison,
     Cost,
@@ -50,6 +53,7 @@ from include.records import (
     Prompt,
     Response,
     RunStatus,
+    Screen,
     Summary,
     SummaryEnvironment,
     SystemPrompt,
@@ -97,9 +101,12 @@ def publish(
     index = folder.read_json(storage.PROMPTS) or {}
     results = _results(config, folder)
     models = _models(config, folder, index)
+    screened = [*_canaries(folder), *screens.of_responses(models)]
     if not config.store_text:
         models = [model_summary.without_texts(model) for model in models]
     comparisons = [COMPARISON.validate_python(result["comparison"]) for result in results]
+    comparisons = screens.applied(comparisons, screened)
+    comparisons = [_with_second(config, folder, each) for each in comparisons]
     accepted = history.last_accepted(folder, started_at)
     earlier = SUMMARY.validate_json(accepted.read(storage.SUMMARY)) if accepted else None
     if accepted and earlier:
@@ -148,6 +155,8 @@ def publish(
             *([Notice("capped", capped)] if capped else []),
             *about_cost,
             *_missing(config, comparisons),
+            *_without_canaries(config, screened),
+            *_without_second(config, comparisons),
             *_notices(folder, index),
             *parity.differences(models),
             *parity.asymmetries(models),
@@ -165,6 +174,7 @@ def publish(
         comparisons=comparisons,
         models=models,
         judge_change=judge_change,
+        screens=screened,
         store_text=config.store_text,
     )
     if accepted and earlier:
@@ -236,6 +246,45 @@ def _with_labels(
 def _results(config: RunConfig, folder: RunFolder) -> list[dict[str, Any]]:
     found = [folder.read_json(f"comparisons/{each.name}.json") for each in config.candidates]
     return [result for result in found if result is not None]  # null: taken back, to be made anew
+
+
+def _canaries(folder: RunFolder) -> list[Screen]:
+    """Return what the canary pairs say of the judge; nothing where none were judged."""
+    return [Screen(**each) for each in folder.read_json(f"comparisons/{CANARIES}.json") or []]
+
+
+def _with_second(config: RunConfig, folder: RunFolder, comparison: Comparison) -> Comparison:
+    """Add what the second judge says, if both left preferences of single pairs."""
+    key = f"~{comparison.candidate}"
+    found = folder.read_json(f"comparisons/{key}.json")
+    if config.judge.second is None or found is None:
+        return comparison
+    second = COMPARISON.validate_python(found["comparison"])
+    if "aggregate" in (comparison.evidence, second.evidence):
+        return comparison
+    run = recipes.from_yaml(folder.read(storage.SECOND_RECIPE))
+    said = second_judge.compare_judges(
+        evidence.resolved_pairs(folder, comparison.candidate),
+        evidence.resolved_pairs(folder, key),
+        recipe=f"{run['run']['model_type']}, {run['evaluation']['task']}",
+        found=second,
+        confidence_level=config.confidence_level,
+    )
+    return dataclasses.replace(comparison, second=said)
+
+
+def _without_second(config: RunConfig, comparisons: Sequence[Comparison]) -> Iterator[Notice]:
+    for each in comparisons:
+        if config.judge.second and each.second is None:
+            message = f"{each.candidate}: what the second judge says is not known; see its tasks"
+            yield Notice("second_judge_missing", message)
+
+
+def _without_canaries(config: RunConfig, screened: Sequence[Screen]) -> Iterator[Notice]:
+    known = [each for each in screened if each.model is None and each.passed is not None]
+    if config.judge.canaries and not known:
+        message = "canaries were asked for, and none has a preference; see their judge's tasks"
+        yield Notice("canaries_missing", message)
 
 
 def _models(config: RunConfig, folder: RunFolder, index: dict[str, Any]) -> list[ModelSummary]:

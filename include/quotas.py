@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from include.config import RunConfig, SageMakerModel
+from include.config import RunConfig, SageMakerModel, is_second
 from include.findings import Finding, attempt
 
 LISTS = ("list_service_quotas", "list_aws_default_service_quotas")
@@ -48,7 +49,7 @@ class BatchLimits:
     """Size of the input file."""
 
 
-def needs(config: RunConfig, instances_per_job: int) -> list[Need]:
+def needs(config: RunConfig, instances_per_job: Sequence[int]) -> list[Need]:
     """Return what a run needs: its endpoints at once, its judge jobs one by one or together.
 
     An instance type that a model can do without, because another may serve in its place, is wanted,
@@ -59,21 +60,25 @@ def needs(config: RunConfig, instances_per_job: int) -> list[Need]:
     most = Counter(each for choices in types for each in choices)
     only = Counter(choices[0] for choices in types if len(choices) == 1)
     endpoints = [Need(_endpoints(each), only[each], n) for each, n in most.items()]
-    jobs = Need(
-        f"{config.judge.instance_type} for training job usage",
-        instances_per_job,
-        instances_per_job * len(config.candidates),
-    )
-    return [*endpoints, jobs]
+    jobs: defaultdict[str, list[int]] = defaultdict(list)
+    for key in config.judge_jobs(1):
+        jobs[config.judge_of(key).instance_type].append(instances_per_job[is_second(key)])
+    return [*endpoints, *(_judging(each, instances) for each, instances in jobs.items())]
 
 
-def check(config: RunConfig, client: Any, instances_per_job: int = 1) -> list[Finding]:
+def _judging(instance_type: str, instances: Sequence[int]) -> Need:
+    return Need(f"{instance_type} for training job usage", max(instances), sum(instances))
+
+
+def check(
+    config: RunConfig, client: Any, instances_per_job: Sequence[int] = (1, 1)
+) -> list[Finding]:
     """Compare quotas with what a run needs (Service Quotas: ListServiceQuotas).
 
     Args:
         config: The run.
         client: boto3's client for `service-quotas`.
-        instances_per_job: `run.replicas` of the judge's recipe.
+        instances_per_job: `run.replicas` of each judge's recipe.
     """
     wanted = needs(config, instances_per_job)
     region = config.environment.region

@@ -368,6 +368,8 @@ class LengthResult:
     """Of the pairs with a winner and responses of different length, those that the longer won."""
     bins: list[LengthBin]
     """Equal parts of the pairs, from the candidate's shortest to its longest responses."""
+    at_equal_length: WinRate | None = None
+    """By a logistic model in the difference of lengths; None in summaries from before it."""
 
 
 @dataclass(frozen=True)
@@ -418,6 +420,11 @@ class CriterionResult:
     baseline: float | None
     """Mean score from 0 to 1."""
     candidate: float | None
+    lead: float | None = None
+    """Candidate's score minus baseline's, mean over the pairs: from -1 to 1."""
+    low: float | None = None
+    """Of the lead's interval; None where there is none."""
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -490,6 +497,34 @@ class Change:
     left_out: LeftOut
     by_category: list[CategoryChange] = field(default_factory=list)
     """Empty unless the gate looks at categories."""
+
+
+@dataclass(frozen=True)
+class BothPrefer:
+    """Pairs by what two judges prefer."""
+
+    first: Preference
+    second: Preference
+    pairs: int
+
+
+@dataclass(frozen=True)
+class SecondJudge:
+    """What another judge says about the same pairs; it decides nothing."""
+
+    recipe: str
+    """Its model and task."""
+    verdict: ComparisonVerdict
+    sentence: str
+    win_rate: WinRate
+    agreement: Rate
+    """Of the pairs with a preference of both judges, those with the same one."""
+    table: list[BothPrefer]
+    """These pairs, the commonest first."""
+    opposed: list[str]
+    """Prompts on which one judge prefers the candidate and the other the baseline; some of them."""
+    rubric: RubricResult | None = None
+    """What its scores come to, if it is a rubric judge."""
 
 
 @dataclass(frozen=True)
@@ -625,6 +660,8 @@ class Comparison:
     """None without preferences of single pairs."""
     change: Change | None = None
     """Since the last accepted run; None where there is none to compare with."""
+    second: SecondJudge | None = None
+    """None without a second judge, or where one of the two left no preferences of single pairs."""
     partial: str | None = None
     """Which prompts it does not rest on, as the budget was reached; None: it rests on all."""
     human: HumanResult | None = None
@@ -675,6 +712,23 @@ class JudgeChange:
     earlier_image: JudgeImage
     later_at: str
     later_image: JudgeImage
+
+
+@dataclass(frozen=True)
+class Screen:
+    """One way in which numbers become worthless, and whether it was seen."""
+
+    name: str
+    """`canary_null`, `constant_answers`, `addresses_the_judge` and the like."""
+    passed: bool | None
+    """None: nothing was there to tell by."""
+    text: str
+    """What was seen, as a clause."""
+    count: int
+    """How many of `of` are as they should be."""
+    of: int
+    model: str | None = None
+    """Whose responses it is about; None: it is about the judge."""
 
 
 @dataclass(frozen=True)
@@ -895,5 +949,7 @@ class Summary:
     """The last accepted run before this one, which the comparisons' changes refer to."""
     judge_change: JudgeChange | None = None
     """How the judge judges the anchor pairs since then; None where no two rounds tell."""
+    screens: list[Screen] = field(default_factory=list)
+    """Of the judge, where canaries were asked for, and of each model's responses."""
     store_text: bool = True
     """False: the run folder keeps digests instead of texts, and the report shows no text."""

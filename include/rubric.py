@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from include import cells
+from include.intervals import cluster_t_interval
 from include.records import (
     Criterion,
     CriterionKind,
@@ -168,15 +169,24 @@ def weighted(criteria: Sequence[Criterion], role: str) -> list[float]:
     return [points, points / total]
 
 
-def summarize(scores: Sequence[RubricScore]) -> RubricResult | None:
-    """Take the means of all scores; None without any."""
+def summarize(
+    scores: Sequence[RubricScore], units: Mapping[str, str], confidence_level: float
+) -> RubricResult | None:
+    """Take the means of all scores; None without any.
+
+    Args:
+        scores: Of one comparison.
+        units: What each prompt is independent of all others with, by the prompt's id.
+        confidence_level: Of the interval of each criterion's lead; they are adjusted for nothing.
+    """
     if not scores:
         return None
-    by_name: defaultdict[str, list[Criterion]] = defaultdict(list)
+    by_name: defaultdict[str, list[tuple[str, Criterion]]] = defaultdict(list)
     for score in scores:
         for criterion in score.criteria:
-            by_name[_key(criterion.name)].append(criterion)
-    results = [_result(name, uses) for name, uses in by_name.items()]
+            unit = units.get(score.prompt_id, score.prompt_id)
+            by_name[_key(criterion.name)].append((unit, criterion))
+    results = [_result(name, uses, confidence_level) for name, uses in by_name.items()]
     results.sort(key=lambda result: (-result.pairs, result.name))
     return RubricResult(
         pairs=len(scores),
@@ -204,21 +214,33 @@ def _key(name: str) -> str:
     return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
 
 
-def _result(name: str, uses: Sequence[Criterion]) -> CriterionResult:
-    kinds = {each.kind for each in uses}
+def _result(
+    name: str, uses: Sequence[tuple[str, Criterion]], confidence_level: float
+) -> CriterionResult:
+    kinds = {each.kind for _, each in uses}
     both = [
-        (baseline, candidate)
-        for each in uses
+        (baseline, candidate, unit)
+        for unit, each in uses
         if (baseline := normalized(each.baseline_score, each.kind)) is not None
         and (candidate := normalized(each.candidate_score, each.kind)) is not None
     ]
+    # A lead from -1 to 1 is a score from 0 to 1, stretched.
+    halves = [(candidate - baseline + 1) / 2 for baseline, candidate, _ in both]
+    found = cluster_t_interval(halves, [unit for *_, unit in both], confidence_level)
+    lead, low, high = (
+        None if share is None else 2 * share - 1
+        for share in (found.estimate, found.low, found.high)
+    )
     return CriterionResult(
         name=name,
         kind=kinds.pop() if len(kinds) == 1 else None,
         pairs=len(both),
-        weight=mean(each.weight for each in uses),
-        baseline=mean(baseline for baseline, _ in both),
-        candidate=mean(candidate for _, candidate in both),
+        weight=mean(each.weight for _, each in uses),
+        baseline=mean(baseline for baseline, *_ in both),
+        candidate=mean(candidate for _, candidate, _ in both),
+        lead=lead,
+        low=low,
+        high=high,
     )
 
 

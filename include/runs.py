@@ -75,9 +75,10 @@ class BatchJob(TypedDict):
 
 
 class JudgeJob(TypedDict, total=False):
-    """One candidate's judge job, or that of the anchors: to be run if there is a request."""
+    """One judge job: to be run if there is a request."""
 
-    candidate: str
+    key: str
+    """Of a `config.Pairing`; or `config.ANCHORS` or `config.CANARIES`."""
     token: str
     """Differs each time that the judge's input is written."""
     pairs: int
@@ -149,9 +150,10 @@ class Run:
         """Return one of the run's models."""
         return next(model for model in self.config.models if model.name == name)
 
-    def recipe(self) -> recipes.Recipe:
-        """Return the judge's recipe, as it is sent."""
-        return recipes.from_yaml(self.folder.read(storage.RECIPE))
+    def sent_recipes(self) -> list[recipes.Recipe]:
+        """Return the recipe of each judge, as it is sent."""
+        names = [recipe_name(second=bool(n)) for n, _ in enumerate(self.config.judges)]
+        return [recipes.from_yaml(self.folder.read(name)) for name in names]
 
     def prompts(self, start: int = 0, stop: int | None = None) -> Iterator[Prompt]:
         """Yield the run's prompts from one place in the data set to another."""
@@ -176,6 +178,11 @@ class Run:
         """Store what `index` returns from now on."""
         self._index.clear()
         self.folder.write(storage.PROMPTS, json.dumps(index, indent=2))
+
+
+def recipe_name(*, second: bool) -> str:
+    """Return where the recipe of the judge, or of the second one, is kept."""
+    return storage.SECOND_RECIPE if second else storage.RECIPE
 
 
 def block_name(start: int) -> str:

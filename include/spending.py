@@ -69,12 +69,12 @@ class Spending:
         kept: dict[str, float] = json.loads(self.folder.read(ESTIMATE))["judges"]
         return kept
 
-    def left_for_judge(self, candidate: str) -> float:
-        """Return what is left for one candidate's judge: its part of what the models left."""
+    def left_for_judge(self, key: str) -> float:
+        """Return what is left for one judge job: its part of what the models left."""
         kept, left = self.kept, self.budget - costs.total(self._before_judging())
         whole = sum(kept.values())
-        part = left * kept[candidate] / whole if whole else left
-        return part - costs.total(use for whose, use in self._jobs() if whose == candidate)
+        part = left * kept[key] / whole if whole else left
+        return part - costs.total(use for whose, use in self._jobs() if whose == key)
 
     def _before_judging(self) -> list[Use]:
         self._count_tokens()
@@ -114,24 +114,24 @@ class Spending:
                 self._read.add(name)
 
     def _jobs(self) -> list[tuple[str, Use]]:
-        """Return the judge jobs, each with its candidate (SageMaker: DescribeTrainingJob)."""
+        """Return the judge jobs, each with its key (SageMaker: DescribeTrainingJob)."""
         found = dict(self._ended)
         for name in self.folder.names("spent/judge/"):
             if name in found:
                 continue
-            candidate, job_name = name.removeprefix("spent/judge/").rsplit("/", 1)
+            key, job_name = name.removeprefix("spent/judge/").rsplit("/", 1)
             described = _described(self._sagemaker(), job_name)
             if described is None:
                 continue  # it was noted, and then not started
             resources = described["ResourceConfig"]
             use = costs.judge_use(
                 self._prices,
-                candidate,
+                key,
                 resources["InstanceType"],
                 _billable(described),
                 resources["InstanceCount"],
             )
-            found[name] = candidate, use
+            found[name] = key, use
             if described["TrainingJobStatus"] in ENDED:
                 self._ended[name] = found[name]
         return list(found.values())
@@ -197,9 +197,9 @@ def note_estimate(folder: RunFolder, found: Estimate) -> None:
     folder.write(ESTIMATE, json.dumps({"estimated": estimated, "judges": found.judges}))
 
 
-def note_job(folder: RunFolder, candidate: str, job_name: str) -> None:
+def note_job(folder: RunFolder, key: str, job_name: str) -> None:
     """Note a judge job, before it is started."""
-    folder.write(f"spent/judge/{candidate}/{job_name}", b"", "text/plain")
+    folder.write(f"spent/judge/{key}/{job_name}", b"", "text/plain")
 
 
 def endpoint_created(

@@ -10,10 +10,10 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from logging import getLogger
+from logging import INFO, WARNING, getLogger
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 from uuid import uuid4
@@ -30,7 +30,16 @@ from include import (
     storage,
     texts,
 )
-from include.config import BedrockModel, Model, ResponsesModel, RunConfig, SageMakerModel
+from include.config import (
+    ANCHORS,
+    CANARIES,
+    BedrockModel,
+    Model,
+    ResponsesModel,
+    RunConfig,
+    SageMakerModel,
+    is_second,
+)
 from include.config_files import resolve_config
 from include.errors import (
     BudgetError,
@@ -51,8 +60,9 @@ from include.runs import (
     RunRecord,
     Shard,
     block_name,
+    recipe_name,
 )
-from include.storage import ANCHORS, RunFolder
+from include.storage import RunFolder
 
 log = getLogger(__name__)
 
@@ -77,14 +87,16 @@ def resolve(
     client = connect(environment.aws_conn_id)
     account.check(client("sts", **account.QUICK), environment)
     read = partial(storage.read_uri, client("s3"))
-    recipe = recipes.load(config.judge.recipe, config.judge.overrides, read=read)
+    asked = [recipes.load(each.recipe, each.overrides, read=read) for each in config.judges]
     judge.image_uri(environment)
     run_slug = names.run_slug(dag_id, run_id)
     uri = f"{environment.output_s3_uri}/{config.evaluation}/{run_slug}"
     folder = RunFolder(client("s3"), uri)
     stored = {"config": config.model_dump(mode="json", by_alias=True), "digest": config.digest()}
     folder.write(storage.CONFIG, json.dumps(stored, indent=2))
-    folder.write(storage.RECIPE, recipes.to_yaml(recipe), "application/yaml")
+    for number, recipe in enumerate(asked):
+        name = recipe_name(second=bool(number))
+        folder.write(name, recipes.to_yaml(recipe), "application/yaml")
     if not config.store_text:
         output = RunFolder(folder.s3, environment.output_s3_uri)
         texts.promise(output, folder, dag_id=dag_id, run_id=run_id)
@@ -151,7 +163,8 @@ def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
     What costs nothing is looked at first.
 
     Returns:
-        What is to be judged: the candidates' names and, where they are due, `storage.ANCHORS`.
+        The keys of the judge jobs: those of `RunConfig.pairings`, `config.CANARIES` if they are
+        asked for, and `config.ANCHORS` where they are due.
 
     Raises:
         ConfigError: Something that would stop the run later, when it has cost money; or it would
@@ -166,7 +179,7 @@ def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
     findings = preflight.check(
         run.config,
         run.client,
-        run.recipe(),
+        run.sent_recipes(),
         prompts=index["count"],
         batch_bytes={model.name: asking.batch_bytes(run, model) for model in batched},
     )
@@ -175,8 +188,8 @@ def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
     refused = preflight.refusals(findings)
     if refused:
         raise ConfigError(f"this run would fail:\n{refused}")
-    anchors = _anchors(run)
-    _estimate(run, anchors)
+    judged = {**run.config.judge_jobs(index["count"]), **_anchors(run)}
+    _estimate(run, judged)
     for model in run.config.models:
         if isinstance(model, SageMakerModel) and model.schema_ == "inputs":
             _check_no_conversation(model, index)
@@ -188,7 +201,6 @@ def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
         ):
             asking.try_model(run, model, _deployment(run, model))
     _say_what_can_be_found(run, index["count"])
-    candidates = [model.name for model in run.config.candidates]
     asked = [model for model in run.config.models if not isinstance(model, ResponsesModel)]
     log.info(
         "%d prompts x %d models = %d responses in %d tasks; %d judge jobs on %s, two judgments "
@@ -197,17 +209,17 @@ def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
         len(asked),
         index["count"] * len(asked),
         len(shards),
-        len(candidates),
+        len(judged),
         run.config.judge.instance_type,
     )
-    return [*candidates, *anchors]
+    return list(judged)
 
 
 def _anchors(run: Run) -> dict[str, int]:
     """Take a copy of the anchor pairs, and decide whether the judge is asked about them again.
 
     Returns:
-        How many there are, by `storage.ANCHORS`; empty if it is not.
+        How many there are, by `config.ANCHORS`; empty if it is not.
     """
     source = run.config.judge.anchor_pairs
     if source is None:
@@ -229,12 +241,12 @@ def _anchors(run: Run) -> dict[str, int]:
     return {ANCHORS: len(pairs)}
 
 
-def _estimate(run: Run, anchors: Mapping[str, int]) -> None:
+def _estimate(run: Run, judged: Mapping[str, int]) -> None:
     """Log and store what the run will cost, if prices are known.
 
     Args:
         run: The run.
-        anchors: What `_anchors` returned.
+        judged: Pairs of each judge job, by its key.
 
     Raises:
         ConfigError: That is more than its budget.
@@ -242,9 +254,9 @@ def _estimate(run: Run, anchors: Mapping[str, int]) -> None:
     if run.config.prices is None and run.config.budget_usd is None:
         return
     characters = sum(prompt.characters for prompt in run.prompts())
-    count, replicas = run.index()["count"], run.recipe()["run"]["replicas"]
-    judged = {**{candidate.name: count for candidate in run.config.candidates}, **anchors}
-    found = costs.plan(run.config, costs.Work(count, characters, judged, replicas))
+    replicas = [int(recipe["run"]["replicas"]) for recipe in run.sent_recipes()]
+    work = costs.Work(run.index()["count"], characters, judged, replicas)
+    found = costs.plan(run.config, work)
     if found and run.config.prices:
         for line in costs.lines(found, run.config.prices):
             log.info("%s", line)
@@ -271,7 +283,7 @@ def _check_no_conversation(model: SageMakerModel, index: Mapping[str, Any]) -> N
         )
 
 
-def reserve(run: Run, candidates: Sequence[str]) -> list[Deployment]:
+def reserve(run: Run, judged: Sequence[str]) -> list[Deployment]:
     """Name every endpoint before it exists, so that whatever happens it can be found again."""
     return [_deployment(run, model) for model in run.config.models]
 
@@ -324,15 +336,15 @@ def generate(run: Run, deployments: Sequence[Deployment], shard: Shard) -> Gener
 
 def write_judge_input(
     run: Run,
-    candidate: str,
+    key: str,
     generated: Iterable[Generated | None],
     batched: Iterable[Generated | None] = (),
 ) -> JudgeJob:
-    """Put the responses of baseline and candidate side by side and describe the judge job.
+    """Put two models' responses side by side and describe the judge job.
 
     Args:
         run: The run.
-        candidate: Its name; `storage.ANCHORS` asks for the anchor pairs, and no responses.
+        key: Of the judge job, as `plan` returned it.
         generated: What the `generate` tasks that succeeded returned.
         batched: The same of the `batch` tasks.
 
@@ -341,46 +353,50 @@ def write_judge_input(
         ResponsesError: A generate task of one of the two has not succeeded, or was asked under
             another config, or too many of its responses cannot be used.
     """
-    forget_comparison(run, candidate)
-    both = (run.config.baseline.name, candidate)
+    forget_comparison(run, key)
+    both = _compared(run.config, key)
     there = [each for each in (*generated, *batched) if each]
-    for model in both if candidate != ANCHORS else ():
+    for model in both:
         _check_coverage(model, [each for each in there if each["model"] == model], run.index())
     with (
         SpooledTemporaryFile(storage.IN_MEMORY) as pairs_file,
         SpooledTemporaryFile(storage.IN_MEMORY) as input_file,
     ):
-        if candidate == ANCHORS:  # `plan` has written the pairs
-            sha256, count = _write_anchors(run, input_file)
+        if key == ANCHORS:  # `plan` has written the pairs
+            anchors = list(run.folder.read_records(_pairs(ANCHORS), Pair))
+            sha256, count = _write_input(anchors, input_file)
         else:
-            sha256, count = _write_pairs(run, both, pairs_file, input_file)
-            run.folder.upload(_pairs(candidate), pairs_file, "application/x-ndjson")
-        name = f"pairs/{candidate}/llm_judge.jsonl"
+            if key == CANARIES:
+                sha256, count = _write_canaries(run, both, pairs_file, input_file)
+            else:
+                sha256, count = _write_pairs(run, both, pairs_file, input_file)
+            run.folder.upload(_pairs(key), pairs_file, "application/x-ndjson")
+        name = f"pairs/{key}/llm_judge.jsonl"
         input_uri = run.folder.upload(name, input_file, "application/x-ndjson")
     if not count:
-        return {"candidate": candidate, "token": uuid4().hex, "pairs": 0, "request": None}
-    recipe = run.recipe()
+        return {"key": key, "token": uuid4().hex, "pairs": 0, "request": None}
+    recipe = run.sent_recipes()[is_second(key)]
     environment = run.config.environment
     request = judge.training_job(
         environment,
-        run.config.judge,
+        run.config.judge_of(key),
         recipe,
         name=names.resource_name(
             run.config.evaluation,
-            candidate,
+            key,
             environment.account_id,
             run.folder.uri,
             recipes.to_yaml(recipe),
             sha256,
         ),
         input_uri=input_uri,
-        recipe_uri=run.folder.at(storage.RECIPE),
-        output_uri=run.folder.at(f"judge/{candidate}"),
+        recipe_uri=run.folder.at(recipe_name(second=is_second(key))),
+        output_uri=run.folder.at(f"judge/{key}"),
         max_runtime=judge.max_runtime_seconds(count, run.config.judge.max_runtime_minutes),
         tags=run.tags,
     )
     return {
-        "candidate": candidate,
+        "key": key,
         "token": uuid4().hex,
         "pairs": count,
         "request": request,
@@ -402,18 +418,38 @@ def _check_coverage(model: str, there: Sequence[Generated], index: Mapping[str, 
         )
 
 
-def _write_anchors(run: Run, input_file: IO[bytes]) -> tuple[str, int]:
-    """Write what the judge gets of the anchor pairs; return its digest and number."""
+def _compared(config: RunConfig, key: str) -> tuple[str, ...]:
+    """Return the names of the models whose responses a judge job is about."""
+    if key == ANCHORS:
+        return ()
+    pairing = config.pairings[0] if key == CANARIES else config.pairing(key)
+    return pairing.baseline, pairing.candidate
+
+
+def _write_canaries(
+    run: Run, models: Sequence[str], pairs_file: IO[bytes], input_file: IO[bytes]
+) -> tuple[str, int]:
+    """Write canary pairs made of two models' responses, and what the judge gets of them."""
+    from include import canaries
+    from include.pairs import make_pairs
+
+    pairs = (pair for prompts, a, b in _answered(run, models) for pair in make_pairs(prompts, a, b))
+    made = canaries.make(canaries.choose(pairs, run.config.judge.canaries))
+    pairs_file.write(storage.to_lines(map(dataclasses.asdict, made)))
+    return _write_input(made, input_file)
+
+
+def _write_input(pairs: Sequence[Pair], input_file: IO[bytes]) -> tuple[str, int]:
+    """Write what the judge gets of some pairs; return its digest and how many they are."""
     from include.pairs import judge_input
 
-    pairs = list(run.folder.read_records(_pairs(ANCHORS), Pair))
     body = judge_input(pairs)
     input_file.write(body)
     return hashlib.sha256(body).hexdigest(), len(pairs)
 
 
 def _write_pairs(
-    run: Run, models: tuple[str, str], pairs_file: IO[bytes], input_file: IO[bytes]
+    run: Run, models: Sequence[str], pairs_file: IO[bytes], input_file: IO[bytes]
 ) -> tuple[str, int]:
     """Write the pairs and what the judge gets of them; return the latter's digest and number.
 
@@ -426,19 +462,12 @@ def _write_pairs(
     from include.generate import Tally
     from include.pairs import judge_input, make_pairs
 
-    settings = [asking.settings_of(run, run.model(model)) for model in models]
-    parts = [ledger.Parts(run.folder, model) for model in models]
     tallies = [Tally(), Tally()]
     sha256, count, left_out, pairs_there = hashlib.sha256(), 0, 0, 0
-    for start, prompts in run.blocks():
-        answers: list[dict[str, Response]] = []
-        for stored, digest, counted in zip(parts, settings, tallies, strict=True):
-            found = ledger.current(stored, digest, prompts, start)
+    for prompts, *answers in _answered(run, models):
+        for found, counted in zip(answers, tallies, strict=True):
             for prompt in prompts:
-                if prompt.prompt_id not in found:
-                    raise _not_asked(stored.model, prompt)
                 counted.add(found[prompt.prompt_id])
-            answers.append(found)
         asked = [p for p in prompts if not any(each[p.prompt_id].left_out for each in answers)]
         left_out, pairs_there = left_out + len(prompts) - len(asked), pairs_there + len(asked)
         pairs = make_pairs(asked, *answers)
@@ -456,6 +485,30 @@ def _write_pairs(
             f"the budget was reached before any prompt was asked of both {' and '.join(models)}"
         )
     return sha256.hexdigest(), count
+
+
+Answers = dict[str, Response]
+"""By prompt id."""
+
+
+def _answered(run: Run, models: Sequence[str]) -> Iterator[tuple[list[Prompt], Answers, Answers]]:
+    """Yield the prompts block by block, with what two models answer.
+
+    Raises:
+        ResponsesError: A model was not asked one of them under the run's present config.
+    """
+    settings = [asking.settings_of(run, run.model(model)) for model in models]
+    parts = [ledger.Parts(run.folder, model) for model in models]
+    for start, prompts in run.blocks():
+        both = [
+            ledger.current(stored, digest, prompts, start)
+            for stored, digest in zip(parts, settings, strict=True)
+        ]
+        for model, found in zip(models, both, strict=True):
+            for prompt in prompts:
+                if prompt.prompt_id not in found:
+                    raise _not_asked(model, prompt)
+        yield prompts, both[0], both[1]
 
 
 def _not_asked(model: str, prompt: Prompt) -> ResponsesError:
@@ -480,40 +533,40 @@ def within_budget(run: Run, job: JudgeJob, request: dict[str, Any]) -> dict[str,
     prices = run.config.prices
     if prices is None:
         return request
-    candidate, resources = job["candidate"], request["ResourceConfig"]
+    key, resources = job["key"], request["ResourceConfig"]
     if run.config.budget_usd is not None:
         spent = asking.spending_of(run)
-        left = spent.left_for_judge(candidate)
+        left = spent.left_for_judge(key)
         seconds = costs.affordable_seconds(
             prices, resources["InstanceType"], resources["InstanceCount"], left
         )
         stopping = request["StoppingCondition"]
         limit = stopping["MaxRuntimeInSeconds"]
         if seconds < min(costs.LEAST_JUDGE_SECONDS, limit):
-            named = costs.judged(candidate)
+            named = costs.judged(key)
             cap_judge(run, job)
             raise BudgetError(
                 f"{costs.usd(max(0.0, left))} of the budget are left to judge {named}: "
                 f"{seconds:.0f} s, and a job needs {costs.LEAST_JUDGE_SECONDS} s to begin"
             )
-        spending.cap(run.folder, _judge_cap(candidate), None)
+        spending.cap(run.folder, _judge_cap(key), None)
         if seconds < limit:
             log.info("The budget allows the judge job %d s instead of %d", seconds, limit)
             stopping = {**stopping, "MaxRuntimeInSeconds": int(seconds)}
             request = {**request, "StoppingCondition": stopping}
-    spending.note_job(run.folder, candidate, request["TrainingJobName"])
+    spending.note_job(run.folder, key, request["TrainingJobName"])
     return request
 
 
 def cap_judge(run: Run, job: JudgeJob) -> None:
     """Note that there was not enough money for a judge job."""
     spent = asking.spending_of(run).spent()
-    where = spending.Cap(f"the judge of {costs.judged(job['candidate'])}", spent)
-    spending.cap(run.folder, _judge_cap(job["candidate"]), where)
+    where = spending.Cap(f"the judge of {costs.judged(job['key'])}", spent)
+    spending.cap(run.folder, _judge_cap(job["key"]), where)
 
 
-def _judge_cap(candidate: str) -> str:
-    return f"judge-{candidate}"
+def _judge_cap(key: str) -> str:
+    return f"judge-{key}"
 
 
 def summarize(run: Run, job: JudgeJob) -> str:
@@ -521,20 +574,23 @@ def summarize(run: Run, job: JudgeJob) -> str:
     from include import browse, judge_output, preferences, winrate
     from include.records import GenerationErrors
 
-    candidate = job["candidate"]
-    pairs = list(run.folder.read_records(_pairs(candidate), Pair))
+    key = job["key"]
+    pairs = list(run.folder.read_records(_pairs(key), Pair))
     output = None
     if job.get("job_name"):
         mark_summarized(run, job, job["job_name"])
-        with _archive(run.folder, candidate, job["job_name"]) as archive:
+        with _archive(run.folder, key, job["job_name"]) as archive:
             output = judge_output.read(archive, pairs)
-    if candidate == ANCHORS:
+    if key == ANCHORS:
         return _summarize_anchors(run, job, pairs, output)
+    if key == CANARIES:
+        return _summarize_canaries(run, pairs, output)
+    pairing = run.config.pairing(key)
     if output and not run.config.store_text:
         output = dataclasses.replace(output, rubric=texts.scores_only(output.rubric))
     comparison = winrate.compare(
-        baseline=run.config.baseline.name,
-        candidate=candidate,
+        baseline=pairing.baseline,
+        candidate=pairing.candidate,
         prompts=len(pairs),
         generation_errors=GenerationErrors(
             baseline=sum(pair.baseline is None for pair in pairs),
@@ -550,18 +606,19 @@ def summarize(run: Run, job: JudgeJob) -> str:
     comparison = dataclasses.replace(comparison, partial=_partial(run, len(pairs)))
     judgments = output.judgments if output and output.judgments else []
     run.folder.write(
-        f"judgments/{candidate}.parquet",
+        f"judgments/{key}.parquet",
         storage.to_parquet(judgments, Judgment),
         "application/vnd.apache.parquet",
     )
     scores = output.rubric if output else []
     if scores:
-        run.folder.write_records(f"judgments/{candidate}.rubric.jsonl", scores)
-    resolved = preferences.resolve_pairs(pairs, judgments)
-    browse.write(run.folder, candidate, resolved, scores, with_texts=run.config.store_text)
+        run.folder.write_records(f"judgments/{key}.rubric.jsonl", scores)
+    if key == pairing.candidate:  # pages show the pairs of candidate and baseline
+        resolved = preferences.resolve_pairs(pairs, judgments)
+        browse.write(run.folder, key, resolved, scores, with_texts=run.config.store_text)
     log.info(comparison.sentence)
     return run.folder.write(
-        _comparison(candidate),
+        _comparison(key),
         json.dumps(
             {
                 "comparison": dataclasses.asdict(comparison),
@@ -594,6 +651,20 @@ def _summarize_anchors(
     )
 
 
+def _summarize_canaries(run: Run, pairs: Sequence[Pair], output: JudgeOutput | None) -> str:
+    """Keep which canaries the judge was right on."""
+    from include import canaries, preferences
+
+    if output and output.judgments is None:
+        raise ResultsError("the judge left no details, so nothing is known of single canary pairs")
+    judgments = output.judgments if output and output.judgments else []
+    found = canaries.screens(preferences.resolve_pairs(pairs, judgments))
+    for screen in found:
+        log.log(INFO if screen.passed else WARNING, "%s", screen.text)
+    body = json.dumps([dataclasses.asdict(screen) for screen in found])
+    return run.folder.write(_comparison(CANARIES), body)
+
+
 def _partial(run: Run, pairs: int) -> str | None:
     """Say how many prompts were left out for want of money, if any were."""
     left_out = run.index()["count"] - pairs if run.config.budget_usd else 0
@@ -614,41 +685,41 @@ def is_summarized(run: Run, job: JudgeJob, job_name: str) -> bool:
     Where the input was written anew, because an earlier task was cleared, the job still serves.
     One whose output is gone (the run keeps no texts, or it has expired) serves nobody any more.
     """
-    used, candidate = run.folder.names(_used(job, job_name)), job["candidate"]
-    return bool(used) or not _archives(run.folder, candidate, job_name)
+    used = run.folder.names(_used(job, job_name))
+    return bool(used) or not _archives(run.folder, job["key"], job_name)
 
 
 def _used(job: JudgeJob, job_name: str) -> str:
-    return f"judge/{job['candidate']}/{job_name}/summarized-{job['token']}"
+    return f"judge/{job['key']}/{job_name}/summarized-{job['token']}"
 
 
-def forget_comparison(run: Run, candidate: str) -> None:
+def forget_comparison(run: Run, key: str) -> None:
     """Take back a comparison that is about to be made anew: if that fails, there is none."""
-    if run.folder.names(_comparison(candidate)):
-        run.folder.write(_comparison(candidate), b"null")
+    if run.folder.names(_comparison(key)):
+        run.folder.write(_comparison(key), b"null")
 
 
-def _comparison(candidate: str) -> str:
-    return f"comparisons/{candidate}.json"
+def _comparison(key: str) -> str:
+    return f"comparisons/{key}.json"
 
 
-def _archive(folder: RunFolder, candidate: str, job_name: str) -> Any:
+def _archive(folder: RunFolder, key: str, job_name: str) -> Any:
     """Open the archive that a judge job left, streamed to a temporary file."""
-    found = _archives(folder, candidate, job_name)
+    found = _archives(folder, key, job_name)
     if not found:
-        home = folder.at(f"judge/{candidate}/{job_name}/")
+        home = folder.at(f"judge/{key}/{job_name}/")
         raise ResultsError(f"judge job {job_name} left no archive below {home}")
     preferred = [name for name in found if name.endswith("/output.tar.gz")]
     return folder.open(preferred[0] if preferred else found[0])
 
 
-def _archives(folder: RunFolder, candidate: str, job_name: str) -> list[str]:
-    there = folder.names(f"judge/{candidate}/{job_name}/")
+def _archives(folder: RunFolder, key: str, job_name: str) -> list[str]:
+    there = folder.names(f"judge/{key}/{job_name}/")
     return [name for name in there if name.endswith(".tar.gz")]
 
 
-def _pairs(candidate: str) -> str:
-    return f"pairs/{candidate}/pairs.jsonl"
+def _pairs(key: str) -> str:
+    return f"pairs/{key}/pairs.jsonl"
 
 
 def report(run: Run) -> str:

@@ -25,14 +25,13 @@ RANGE = 64 * 1024
 
 CONFIG = "config.json"
 RECIPE = "recipe/recipe.yaml"
+SECOND_RECIPE = "recipe/second.yaml"
 PROMPTS = "prompts/index.json"
 """What there is of prompts; they themselves lie in blocks beside it."""
 ESTIMATE = "estimate.json"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 
-ANCHORS = "_anchors"
-"""Stands for the judge's anchor pairs where else a candidate's name does; no model's name can."""
 DIGESTS = "digests.jsonl"
 """Beside prompts, responses and pairs: what is left of them in a run that keeps no texts."""
 NO_TEXTS = "no-texts.json"

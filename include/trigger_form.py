@@ -12,7 +12,7 @@ from include.config_files import environment_names, model_names
 
 SECTIONS = {
     None: ("evaluation", "baseline", "candidates", "dataset", "parameters"),
-    "How it is judged": ("judge", "confidence_level", "gate"),
+    "How it is judged": ("comparison", "judge", "confidence_level", "gate"),
     "How it runs": ("environment", "generation", "budget_usd", "store_text", "alerts"),
 }
 """Keys in the order in which the form shows them, by the heading above them; without one, they are

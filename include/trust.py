@@ -27,7 +27,7 @@ class Trust:
 
 def trust(comparison: Comparison) -> list[Trust]:
     """Put into words what the verdict rests on: in one line, before anyone believes it."""
-    found = [
+    return [
         _missing_responses(comparison),
         _consistency(comparison),
         _nova(comparison),
@@ -38,8 +38,9 @@ def trust(comparison: Comparison) -> list[Trust]:
             else "Nova's totals only: the interval is conservative",
             comparison.evidence != "per_pair",
         ),
+        *_equal_length(comparison),
+        *_people(comparison.human),
     ]
-    return [*found, _people(comparison.human)] if comparison.human else found
 
 
 def _missing_responses(comparison: Comparison) -> Trust:
@@ -74,7 +75,10 @@ def _consistency(comparison: Comparison) -> Trust:
     return Trust("Judge's two orders", text, leans or share < UNSTEADY)
 
 
-def _people(found: HumanResult) -> Trust:
+def _people(found: HumanResult | None) -> list[Trust]:
+    """Say what people's labels come to; nothing where nobody was asked."""
+    if found is None:
+        return []
     agreement, corrected = found.agreement, found.corrected
     shown = with_interval(agreement.estimate or 0.0, agreement.low, agreement.high)
     text = f"agree with the judge on {shown} of {plural(found.labels, 'labelled pair')}"
@@ -83,7 +87,7 @@ def _people(found: HumanResult) -> Trust:
         text += f"; win rate corrected by their labels {wins}"
     if found.doubt:
         text += f"; {found.doubt}"
-    return Trust("People", text, found.doubt is not None)
+    return [Trust("People", text, found.doubt is not None)]
 
 
 def _nova(comparison: Comparison) -> Trust:
@@ -93,3 +97,21 @@ def _nova(comparison: Comparison) -> Trust:
     names = ", ".join(row.metric for row in found)
     text = f"contradict ours: {names}" if found else "agree with ours"
     return Trust("Nova's own numbers", text, bool(found))
+
+
+def _equal_length(comparison: Comparison) -> list[Trust]:
+    """Say what a model makes of the win rate at equal length; nothing where nobody computed it."""
+    rate = comparison.lengths.at_equal_length if comparison.lengths else None
+    if rate is None:
+        return []
+    doubtful = {
+        "candidate_better": rate.low is None or rate.low <= FAIR,
+        "baseline_better": rate.high is None or rate.high >= FAIR,
+        "inconclusive": False,
+    }[comparison.verdict]
+    text = f"no win rate ({rate.method.removeprefix('none: ')})"
+    if rate.estimate is not None:
+        text = f"wins {with_interval(rate.estimate, rate.low, rate.high)}, by a model"
+    if doubtful:
+        text += "; the verdict may be one about length"
+    return [Trust("At equal length", text, doubtful)]

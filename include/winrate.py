@@ -160,7 +160,9 @@ def compare(
             metrics, found.said, found.win_rate, found.expected_judgments // 2, scores
         ),
         unreliable=unreliable,
-        rubric=rubric.summarize(scores),
+        rubric=rubric.summarize(
+            scores, {pair.prompt_id: unit_of(pair) for pair in pairs}, confidence_level
+        ),
         reliability=found.reliability,
         missing=_missing(prompts, pairs, found),
         orders=found.orders,

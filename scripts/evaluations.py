@@ -59,7 +59,8 @@ def _check_what_is_read(path: Path) -> None:
         JudgeError: Naming the key.
     """
     config = config_files.resolve_config(config_files.load_evaluation(path), name=path.name)
-    recipes.load_here(config.judge.recipe, config.judge.overrides)
+    for judge in config.judges:
+        recipes.load_here(judge.recipe, judge.overrides)
     source = config.dataset.source
     if not source.startswith("s3://") and rows.is_file(source):
         with rows.local_file(source, key="dataset.source"):

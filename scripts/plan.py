@@ -12,14 +12,13 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from include import costs, drift, planning, recipes, rows
-from include.config import Dataset, RunConfig
+from include.config import ANCHORS, Dataset, RunConfig
 from include.config_files import resolve_config
 from include.errors import DatasetError, JudgeError, ResultsError
 from include.intervals import level_of_each, level_together
 from include.planning import Assumptions, Groups
 from include.prompts import open_prompts
 from include.records import Comparison
-from include.storage import ANCHORS
 from include.wording import level, percent
 from scripts.run import load
 
@@ -88,7 +87,7 @@ def from_config(
     config: RunConfig, arguments: argparse.Namespace, past: list[Comparison]
 ) -> Iterator[str]:
     """Yield the lines of a plan for a config, with what a past run has shown if there is one."""
-    recipe = recipes.load_here(config.judge.recipe, config.judge.overrides)
+    sent = [recipes.load_here(each.recipe, each.overrides) for each in config.judges]
     size = Size(arguments.prompts, None) if arguments.prompts else measure(config.dataset)
     if size.note:
         yield size.note
@@ -115,16 +114,17 @@ def from_config(
             yield gate
     if not past:
         yield "What a past run has shown is better than what is assumed: RUN=summary.json"
-    yield from _cost(config, size, int(recipe["run"]["replicas"]) if recipe else 1)
+    replicas = [int(recipe["run"]["replicas"]) if recipe else 1 for recipe in sent]
+    yield from _cost(config, size, replicas)
 
 
-def _cost(config: RunConfig, size: Size, replicas: int) -> Iterator[str]:
+def _cost(config: RunConfig, size: Size, replicas: list[int]) -> Iterator[str]:
     """Yield what a run will cost, where there is a price file.
 
     Args:
         config: Of the run.
         size: How many prompts it has.
-        replicas: Instances of a judge job.
+        replicas: Instances of a job of each judge.
 
     Raises:
         ConfigError: More than its budget.
@@ -136,7 +136,7 @@ def _cost(config: RunConfig, size: Size, replicas: int) -> Iterator[str]:
         characters = size.prompts * costs.CHARACTERS_PER_PROMPT
         each = f"{costs.CHARACTERS_PER_PROMPT:,} characters"
         yield f"The prompts are not read: each is taken to have {each}."
-    judged = {candidate.name: size.prompts for candidate in config.candidates}
+    judged = config.judge_jobs(size.prompts)
     anchors = config.judge.anchor_pairs
     if anchors and not anchors.startswith("s3://"):
         judged[ANCHORS] = len(drift.read_pairs(anchors))

@@ -27,7 +27,8 @@ def main() -> int:
             conf["environment"] = arguments.env
         name = arguments.config.name if arguments.config else "conf"
         config = resolve_config(conf, name=name)
-        recipes.load_here(config.judge.recipe, config.judge.overrides)
+        for judge in config.judges:
+            recipes.load_here(judge.recipe, judge.overrides)
     except JudgeError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2

@@ -115,8 +115,8 @@ def whole(sandbox: Sandbox, run: Run) -> None:
     """Do what all tasks of a run do before its gate; its models are asked in the open."""
     shards = steps.load_prompts(run)
     done = generate(run, shards)
-    for model in run.config.candidates:
-        job = steps.write_judge_input(run, model.name, done)
+    for key in run.config.judge_jobs(run.index()["count"]):
+        job = steps.write_judge_input(run, key, done)
         name = f"{job['request']['TrainingJobName']}-1"
         sagemaker = sandbox.client("sagemaker")
         arn = sagemaker.create_training_job(**{**job["request"], "TrainingJobName": name})

@@ -50,11 +50,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pairs": {"records", "storage"},
     "deploy": {"config", "errors"},
     "judge": {"config", "errors", "judge_table", "recipes", "records"},
-    "costs": {"config", "errors", "judge", "prices", "records", "storage"},
+    "costs": {"config", "errors", "judge", "prices", "records"},
     "spending": {"config", "costs", "ledger", "prices", "records", "storage"},
     "price_list": {"prices"},
     "cells": set(),
-    "rubric": {"cells", "records"},
+    "rubric": {"cells", "intervals", "records"},
     "judge_output": {"cells", "errors", "records", "rubric"},
     "intervals": set(),
     "agreement": {"intervals"},
@@ -64,7 +64,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "labels": {"browse", "errors", "preferences", "records", "rows", "storage", "wording"},
     "winrate": {"intervals", "lengths", "preferences", "reconcile", "records", "rubric"}
     | {"wording"},
-    "lengths": {"intervals", "preferences", "records"},
+    "equal_length": {"intervals"},
+    "lengths": {"equal_length", "intervals", "preferences", "records"},
     "gate": {"records", "wording"},
     "gate_power": {"gate", "intervals", "preferences", "records"},
     "paired": {"intervals", "preferences", "records", "wording"},
@@ -73,13 +74,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "charts": {"panels", "records"},
     "erasure": {"errors", "storage"},
     "texts": {"erasure", "ownership", "pairs", "records", "storage"},
+    "canaries": {"config", "intervals", "pairs", "preferences", "records", "wording"},
+    "screens": {"model_summary", "records", "wording"},
+    "second_judge": {"intervals", "preferences", "records"},
     "evidence": {"preferences", "records", "rubric", "storage"},
     "history": {"parity", "records", "storage"},
     "trend": {"records", "storage"},
     "overview": {"storage", "trend"},
     "bundle": {"storage"},
     "browse": {"examples", "preferences", "records", "rubric", "storage"},
-    "drift": {"history", "paired", "pairs", "preferences", "records", "rows", "storage"}
+    "drift": {"config", "history", "paired", "pairs", "preferences", "records", "rows", "storage"}
     | {"wording"},
     "examples": {"preferences"},
     "model_summary": {"records"},
@@ -89,8 +93,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"trust", "wording"},
     # where they are put together
     "publish": {"charts", "config", "costs", "drift", "evidence", "examples", "gate", "history"}
-    | {"human", "judge", "labels", "ledger", "model_summary", "paired", "parity", "reconcile"}
-    | {"overview", "records", "report", "spending", "storage", "trend"},
+    | {"human", "judge", "labels", "ledger", "model_summary", "overview", "paired", "parity"}
+    | {"recipes", "reconcile", "records", "report", "screens", "second_judge", "spending"}
+    | {"storage", "trend"},
     "runs": GROUND,
     "asking": GROUND
     | {"batch", "existing_responses", "generate", "ledger", "pace", "providers", "quotas"}
@@ -98,7 +103,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "steps": GROUND
     | {"asking", "deploy", "judge", "judge_output", "ledger", "pairs", "preflight", "prompts"}
     | {"costs", "drift", "generate", "history", "planning", "preferences", "publish", "runs"}
-    | {"browse", "spending", "texts", "trend", "winrate"},
+    | {"browse", "canaries", "spending", "texts", "trend", "winrate"},
     "forgetting": {"erasure", "errors", "history", "names", "overview", "ownership", "storage"}
     | {"texts", "trend"},
     # the glue to Airflow

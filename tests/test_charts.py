@@ -238,9 +238,35 @@ def test_a_judge_without_a_rubric_has_no_margins():
     assert panels.lengths(make(3, 2, details=False)) is None
 
 
+def test_the_win_rates_of_all_pairs_and_at_equal_length_stand_beside_those_by_length(figures):
+    result = make(12, 6, 2)
+    panel = panels.lengths(result)
+    assert [row["point"] for row in panel.rows] == ["1 to 1", "1 to 1", "all pairs", "equal length"]
+    assert [row["pairs"] for row in panel.rows] == [10, 10, 20, 20]
+    assert "At equal length: 65 % (43 % to 85 %)" in panel.text and "no verdict" in panel.note
+    charts.alone(panel)
+    labels = [label.get_text() for label in figures[0].axes[0].get_xticklabels()]
+    assert labels[-2:] == ["all\npairs", "equal\nlength"]
+
+
+def test_without_a_win_rate_at_equal_length_the_chart_says_none(figures):
+    result = make(12, 6, 2)
+    unknown = replace(result.win_rate, estimate=None, low=None, high=None, method="none: so")
+    lengths = replace(result.lengths, at_equal_length=unknown)
+    charts.alone(panels.lengths(replace(result, lengths=lengths)))
+    assert texts(figures[0].axes[0]) == ["none"]
+
+
+def test_a_summary_from_before_the_win_rate_at_equal_length_is_drawn_without():
+    result = make(12, 6, 2)
+    panel = panels.lengths(replace(result, lengths=replace(result.lengths, at_equal_length=None)))
+    assert panel.note == "" and panel.rows[-1]["point"] == "all pairs"
+    assert charts.alone(panel)[0].startswith(b"\x89PNG")
+
+
 def test_margins_are_told_with_their_side():
     scores = [RubricScore(f"p{n}", 0.2, 0.6, margin) for n, margin in enumerate((-0.4, -0.05, 0.3))]
-    panel = panels.margins(replace(make(3, 2), rubric=rubric.summarize(scores)))
+    panel = panels.margins(replace(make(3, 2), rubric=rubric.summarize(scores, {}, 0.95)))
     assert panel.text.startswith("Mean margin -0.050") and "2 of 3 pairs" in panel.text
     assert sum(row["pairs"] for row in panel.rows) == 3
     assert charts.alone(panel)[0].startswith(b"\x89PNG")

@@ -11,12 +11,11 @@ import yaml
 from priced import CLAUDE, NOVA, PRICES, config_folder
 
 from include import costs
-from include.config import RunConfig
+from include.config import ANCHORS, RunConfig
 from include.config_files import check_file, resolve_config
 from include.costs import Use, Work
 from include.errors import ConfigError
 from include.records import Notice
-from include.storage import ANCHORS
 
 DEPLOYED = {
     "name": "qwen",
@@ -172,7 +171,7 @@ def test_the_dearest_instance_type_and_every_judge_instance_count_at_the_most(
 ) -> None:
     deploy = {**DEPLOYED["deploy"], "instance_types": ["ml.g5.2xlarge", "ml.p5.48xlarge"]}
     config = priced(tmp_path, baseline={**DEPLOYED, "deploy": deploy})
-    likely, most = estimated(config, Work(100, 0, {"claude": 100}, replicas=2))
+    likely, most = estimated(config, Work(100, 0, {"claude": 100}, replicas=[2]))
     assert most["endpoint of qwen"] == pytest.approx(110 * (900 + 2700 + 720 * 60) / 3600)
     assert likely["judge of claude"] == pytest.approx(2 * 7.2 * 1200 / 3600)
 

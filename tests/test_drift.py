@@ -14,13 +14,14 @@ from sandbox_server import Sandbox, running_sandbox
 from summaries import make_summary
 
 from include import drift, gate, history, runs, steps, storage, trend
+from include.config import ANCHORS
 from include.config_files import load_environment
 from include.errors import DatasetError
 from include.judge import image
 from include.preferences import ResolvedPair
 from include.records import JudgeImage, JudgeRound, Pair
 from include.runs import Run
-from include.storage import ANCHORS, RunFolder
+from include.storage import RunFolder
 from scripts import anchors
 
 OLD, NEW = JudgeImage("judge:latest", "sha256:a"), JudgeImage("judge:latest", "sha256:b")

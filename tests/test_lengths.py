@@ -1,12 +1,15 @@
 """Facts about length and preference: counted by the ratio of the two responses' characters."""
 
 import random
+from dataclasses import asdict, replace
 
 import pytest
+from pydantic import TypeAdapter
 
+from include.equal_length import equal_length_interval
 from include.lengths import LEAST_PAIRS, MOST_BINS, by_length
 from include.preferences import ResolvedPair
-from include.records import Pair
+from include.records import LengthResult, Pair
 
 
 def make(baseline, candidate, preference, n=0, *, status="judged", group=None):
@@ -74,3 +77,30 @@ def test_medians_are_in_characters():
 def test_groups_are_the_units():
     rows = [make(10, 10 + n, "candidate", n, group="one article") for n in range(30)]
     assert all(each.win_rate.low is None for each in by_length(rows, 0.95).bins)
+
+
+def test_the_win_rate_at_equal_length_is_that_of_the_differences_in_characters():
+    rng = random.Random(2)
+    rows = spread(200, lambda ratio: "candidate" if rng.random() < ratio / 2 else "baseline")
+    found = by_length(rows, 0.9).at_equal_length
+    expected = equal_length_interval(
+        [row.score for row in rows],
+        [len(row.pair.candidate) - len(row.pair.baseline) for row in rows],
+        [row.pair.prompt_id for row in rows],
+        0.9,
+    )
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert found.confidence_level == 0.9 and found.units == 200
+
+
+def test_identical_responses_do_not_count_at_equal_length():
+    rng = random.Random(3)
+    rows = spread(100, lambda _: rng.choice(["candidate", "candidate", "baseline"]))
+    same = [make(10, 10, "tie", n, status="identical") for n in range(100, 200)]
+    assert by_length(rows + same, 0.95) == by_length(rows, 0.95)
+
+
+def test_a_summary_from_before_the_win_rate_at_equal_length_can_be_read():
+    found = by_length(spread(30), 0.95)
+    old = {key: value for key, value in asdict(found).items() if key != "at_equal_length"}
+    assert TypeAdapter(LengthResult).validate_python(old) == replace(found, at_equal_length=None)

@@ -223,7 +223,7 @@ def judge_job(aws: Sandbox, run: Any, body: bytes | None = None) -> Any:
         max_runtime=3600,
         tags=opened.tags,
     )
-    return {"candidate": "c", "token": "t", "pairs": 1, "request": request}
+    return {"key": "c", "token": "t", "pairs": 1, "request": request}
 
 
 def jobs(aws: Sandbox, contains: str) -> list[str]:
@@ -468,7 +468,7 @@ def describe(sandbox: Sandbox, name: str) -> Any:
 
 
 def test_nothing_to_judge_starts_no_job(aws: Sandbox) -> None:
-    config = {"candidate": "c", "token": "t", "pairs": 0, "request": None}
+    config = {"key": "c", "token": "t", "pairs": 0, "request": None}
     assert operator(NovaJudgeOperator, new_run(aws), config).execute({}) == config
 
 

@@ -732,7 +732,7 @@ def test_a_quota_of_zero_is_refused_with_link_and_command() -> None:
 
 
 def test_the_applied_value_counts_and_not_the_default() -> None:
-    names = [need.quota for need in quotas.needs(config(), 1)]
+    names = [need.quota for need in quotas.needs(config(), [1])]
     found = quotas_of(dict.fromkeys(names, 4.0), dict.fromkeys(names, 0.0))
     assert levels(found) == ["ok", "ok", "ok"]
 
@@ -760,9 +760,30 @@ def test_a_model_without_quota_for_any_of_its_instance_types_is_refused() -> Non
     assert found[-1].message.startswith("qwen can be deployed on none of ml.g5.2xlarge")
 
 
+def test_every_judge_job_of_a_round_robin_and_of_a_second_judge_wants_its_instance() -> None:
+    other = {"name": "b", "provider": "bedrock", "model_id": "amazon.nova-micro-v1:0"}
+    second = {"recipe": "nova_2_lite_rubric_llm_judge", "instance_type": "ml.p5.48xlarge"}
+    conf = config(
+        candidates=["claude", other],
+        comparison="round_robin",
+        judge={"canaries": 8, "second": second},
+    )
+    wanted = {need.quota: (need.least, need.most) for need in quotas.needs(conf, [1, 2])}
+    assert wanted["ml.g5.12xlarge for training job usage"] == (1, 4)
+    assert wanted["ml.p5.48xlarge for training job usage"] == (2, 4)
+
+
+def test_a_second_judge_on_an_instance_that_it_does_not_run_on_is_refused(
+    sandbox: Sandbox,
+) -> None:
+    second = {"recipe": "nova_2_lite_rubric_llm_judge", "instance_type": "ml.g5.12xlarge"}
+    said = preflight.refusals(preflight.check(config(judge={"second": second}), sandbox.client))
+    assert "amazon.nova-2-lite-v1:0:256k does not run on ml.g5.12xlarge" in said
+
+
 def test_two_models_on_one_instance_type_need_a_quota_of_two() -> None:
     one = {**QWEN, "deploy": {**QWEN["deploy"], "instance_types": ["ml.g5.2xlarge"]}}
-    needed = quotas.needs(config(baseline=one, candidates=[{**one, "name": "twin"}]), 2)
+    needed = quotas.needs(config(baseline=one, candidates=[{**one, "name": "twin"}]), [2])
     assert {need.quota: need.least for need in needed} == {
         "ml.g5.2xlarge for endpoint usage": 2,
         "ml.g5.12xlarge for training job usage": 2,

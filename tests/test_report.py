@@ -165,6 +165,51 @@ def test_what_a_verdict_rests_on_is_told_and_doubts_are_marked():
     assert doubts(make_comparison(details=False)) >= {"Evidence", "Judge's two orders"}
 
 
+def at_equal_length(result, low, high, method="logistic"):
+    middle = None if low is None else (low + high) / 2
+    rate = replace(result.win_rate, estimate=middle, low=low, high=high, method=method)
+    return replace(result, lengths=replace(result.lengths, at_equal_length=rate))
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "low", "high", "doubtful"),
+    [
+        (51, 15, 0.55, 0.85, False),
+        (51, 15, 0.45, 0.85, True),
+        (51, 15, 0.15, 0.45, True),
+        (15, 51, 0.15, 0.45, False),
+        (15, 51, 0.15, 0.55, True),
+        (33, 33, 0.55, 0.85, False),
+        (33, 33, 0.45, 0.85, False),
+    ],
+)
+def test_a_verdict_that_does_not_hold_at_equal_length_is_doubtful(
+    wins, losses, low, high, doubtful
+):
+    found = trust(at_equal_length(make_comparison(wins, losses), low, high))[-1]
+    assert found.what == "At equal length" and found.doubtful == doubtful
+    assert found.text.startswith("wins ") and ("may be one about length" in found.text) == doubtful
+
+
+def test_a_verdict_is_doubtful_where_nothing_is_known_at_equal_length():
+    unknown = at_equal_length(make_comparison(), None, None, "none: all are longer")
+    found = trust(unknown)[-1]
+    assert found.doubtful and found.text.startswith("no win rate (all are longer); ")
+
+
+def test_nothing_is_said_at_equal_length_where_nobody_computed_it():
+    result = make_comparison()
+    old = replace(result, lengths=replace(result.lengths, at_equal_length=None))
+    for each in (old, make_comparison(details=False)):
+        assert "At equal length" not in [row.what for row in trust(each)]
+
+
+def test_the_page_says_what_the_win_rate_at_equal_length_does_not_mean():
+    result = make_comparison()
+    shown = page(result, drawings=charts.draw([result], None).drawings)
+    assert shown.says("A better response may be longer because it is better")
+
+
 def test_the_change_since_the_accepted_run_stands_first_with_what_else_changed():
     other = [Difference(f"{what} of claude", "a", HOSTILE) for what in ("x", "y", "z", "temper")]
     accepted = EarlierRun("earlier__1", "2026-01-04T06:00:00Z", "s3://b/e", other)

@@ -7,13 +7,15 @@ import math
 import random
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scipy import stats
 
 from bench.installs import InstallError, python_of
 from include import winrate
-from include.intervals import cluster_t_interval, level_of_each, level_together
+from include.equal_length import equal_length_interval
+from include.intervals import Interval, cluster_t_interval, level_of_each, level_together
 from include.paired import compare_runs
 from include.preferences import SCORE, ResolvedPair
 from include.reconcile import mismatches
@@ -138,24 +140,36 @@ class TestEvalstats:
         assert ours == pytest.approx([centre - half, centre + half])
 
 
-@pytest.mark.skipif(not PREFERENCES.exists(), reason="AlpacaEval's data is not part of the project")
+NO_DATA = pytest.mark.skipif(
+    not PREFERENCES.exists(), reason="AlpacaEval's data is not part of the project"
+)
+COLUMNS = "name win_rate standard_error n_wins n_wins_base n_draws n_total discrete_win_rate mode"
+COLUMNS += " avg_length length_controlled_winrate lc_standard_error"
+
+
+def alpaca_eval() -> list[dict[str, Any]]:
+    with gzip.open(PREFERENCES, "rt") as rows:
+        return [json.loads(row) for row in rows]
+
+
+def values(candidate: str) -> list[float]:
+    return [row["preference"][candidate] for row in alpaca_eval()]
+
+
+def published(candidate: str) -> dict[str, str]:
+    with LEADERBOARD.open() as file:
+        rows = [dict(zip(COLUMNS.split(), row, strict=True)) for row in csv.reader(file)]
+    return next(row for row in rows if row["name"] == candidate)
+
+
+@NO_DATA
 @pytest.mark.parametrize("candidate", CANDIDATES)
 class TestAlpacaEval:
     """The published table of 805 prompts, one judgment each, whose value is from 1 to 2."""
 
-    def values(self, candidate: str) -> list[float]:
-        with gzip.open(PREFERENCES, "rt") as rows:
-            return [json.loads(row)["preference"][candidate] for row in rows]
-
-    def published(self, candidate: str) -> dict[str, str]:
-        heads = "name win_rate standard_error n_wins n_wins_base n_draws n_total discrete_win_rate"
-        with LEADERBOARD.open() as file:
-            rows = [dict(zip(heads.split(), row, strict=False)) for row in csv.reader(file)]
-        return next(row for row in rows if row["name"] == candidate)
-
     def test_wins_losses_ties_and_discrete_win_rate_are_reproduced(self, candidate: str) -> None:
         verdicts = [
-            WIN if value > 1.5 else LOSS if value < 1.5 else TIE for value in self.values(candidate)
+            WIN if value > 1.5 else LOSS if value < 1.5 else TIE for value in values(candidate)
         ]
         pairs = [Pair(f"p{i}", "q", "x", "y", "judged") for i in range(len(verdicts))]
         judgments = [
@@ -174,25 +188,62 @@ class TestAlpacaEval:
             min_consistency=0.5,
             max_error_rate=0.05,
         )
-        counts, published = result.counts, self.published(candidate)
+        counts, known = result.counts, published(candidate)
         assert [counts.candidate_wins, counts.baseline_wins, counts.ties, counts.pairs] == [
-            int(published[key]) for key in ("n_wins", "n_wins_base", "n_draws", "n_total")
+            int(known[key]) for key in ("n_wins", "n_wins_base", "n_draws", "n_total")
         ]
         assert 100 * result.win_rate.estimate == pytest.approx(
-            float(published["discrete_win_rate"]), rel=1e-12
+            float(known["discrete_win_rate"]), rel=1e-12
         )
         better = "candidate_better" if candidate.startswith("FuseChat") else "baseline_better"
         assert result.verdict == better and mismatches(result) == []
 
     def test_weighted_win_rate_and_standard_error_are_reproduced(self, candidate: str) -> None:
-        scores = [value - 1 for value in self.values(candidate)]
+        scores = [value - 1 for value in values(candidate)]
         found = cluster_t_interval(scores, [str(i) for i in range(len(scores))], 0.95)
-        published = self.published(candidate)
+        known = published(candidate)
         # The preferences are rounded to six decimals, the table is not.
-        assert 100 * found.estimate == pytest.approx(float(published["win_rate"]), abs=5e-5)
-        assert 100 * found.standard_error == pytest.approx(
-            float(published["standard_error"]), abs=5e-5
+        assert 100 * found.estimate == pytest.approx(float(known["win_rate"]), abs=5e-5)
+        assert 100 * found.standard_error == pytest.approx(float(known["standard_error"]), abs=5e-5)
+
+
+@NO_DATA
+class TestAlpacaEvalAtEqualLength:
+    """Its length-controlled win rates, whose model has the prompts' difficulty too, penalized."""
+
+    def found(self, candidate: str) -> Interval:
+        rows = alpaca_eval()
+        lengths = [
+            [len(row["responses"][model]) for row in rows]
+            for model in (candidate, "gpt4_1106_preview")
+        ]
+        return equal_length_interval(
+            [row["preference"][candidate] - 1 for row in rows],
+            [its - baselines for its, baselines in zip(*lengths, strict=True)],
+            [str(row["id"]) for row in rows],
+            0.95,
         )
+
+    def controlled(self, candidate: str) -> float:
+        return float(published(candidate)["length_controlled_winrate"]) / 100
+
+    def test_the_candidates_are_in_the_published_order(self) -> None:
+        ours = sorted(CANDIDATES, key=lambda each: self.found(each).estimate)
+        assert ours == sorted(CANDIDATES, key=self.controlled)
+        assert ours == ["gemma-2b-it", "Qwen-14B-Chat", "claude-2.1", CANDIDATES[-1]]
+
+    @pytest.mark.parametrize("candidate", CANDIDATES)
+    def test_the_win_rate_moves_to_the_side_that_the_published_one_does(
+        self, candidate: str
+    ) -> None:
+        raw = float(published(candidate)["win_rate"]) / 100
+        assert (self.found(candidate).estimate > raw) == (self.controlled(candidate) > raw)
+
+    def test_the_published_standard_error_is_less_than_half_of_one_that_holds(self) -> None:
+        known = published(CANDIDATES[-1])
+        error = self.found(CANDIDATES[-1]).standard_error
+        assert float(known["lc_standard_error"]) < 100 * error / 2
+        assert float(known["standard_error"]) < 100 * error
 
 
 @pytest.mark.parametrize("intervals", [0, 1, 2, 3, 60])

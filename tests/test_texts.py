@@ -340,7 +340,7 @@ def test_a_judge_job_whose_output_is_gone_serves_nobody_any_more(
     sandbox: Sandbox, output: RunFolder, conf: Any
 ) -> None:
     run = new_run(sandbox, conf())
-    job = {"candidate": "claude", "token": "t", "pairs": 1, "request": None}
+    job = {"key": "claude", "token": "t", "pairs": 1, "request": None}
     run.folder.write("judge/claude/job/output/output.tar.gz", b"x")
     assert not steps.is_summarized(run, job, "job")
     texts.remove(run.folder)

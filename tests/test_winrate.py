@@ -15,7 +15,7 @@ from judged import ALWAYS_A, HALF_LOSS, HALF_WIN, LOSS, TIE, WIN, compare, judge
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from include import winrate
+from include import rubric, winrate
 from include.gate import decide_gate
 from include.intervals import (
     Interval,
@@ -810,9 +810,26 @@ class TestRubric:
         ]
         result = self.compare(scores).rubric
         assert result.criteria == [
-            CriterionResult("factual accuracy", "scale", 2, 0.5, 0.25, 0.75),
-            CriterionResult("polite", "binary", 1, 1.0, 1.0, 0.0),
+            CriterionResult("factual accuracy", "scale", 2, 0.5, 0.25, 0.75, 0.5, -1.0, 1.0),
+            CriterionResult("polite", "binary", 1, 1.0, 1.0, 0.0, -1.0),
         ]
+
+    def test_a_criterion_on_which_the_candidate_loses_has_an_interval_below_0(self):
+        scores = [
+            make_score(
+                n, 0, 0, criteria=[make_criterion("tone", 4, 2), make_criterion("wit", 3, 3)]
+            )
+            for n in range(20)
+        ]
+        tone, wit = self.compare(scores).rubric.criteria
+        assert (tone.lead, wit.lead) == (-0.5, 0)
+        assert tone.high < 0 < wit.high
+
+    def test_pairs_of_one_group_are_one_unit_of_a_criterion(self):
+        scores = [make_score(n, 0, 0, criteria=[make_criterion("tone", 4, 2)]) for n in range(20)]
+        alone = rubric.summarize(scores, {}, 0.95).criteria[0]
+        in_groups = rubric.summarize(scores, {f"p{n}": f"g{n % 2}" for n in range(20)}, 0.95)
+        assert alone.high < 0 < in_groups.criteria[0].high
 
     def test_a_criterion_counts_only_where_both_responses_have_a_score(self):
         scores = [

@@ -134,7 +134,7 @@ class JudgeContainer:
 
     def _judged(self, task: str, row: Row) -> JudgedRow:
         prompt, a, b = (row[field] for field in FIELDS)
-        judged = self._judge.judge(prompt, a, b)
+        judged = self._judge.judge(prompt, a, b, task)
         rubric = assess(prompt, a, b, judged) if task == "rubric_llm_judge" else None
         return JudgedRow(row, judged, rubric)
 

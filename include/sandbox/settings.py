@@ -24,6 +24,14 @@ class JudgeDials:
     """Share of judgments that become ties."""
     errors: float = 0.0
     """Share of judgments that become inference errors."""
+    noise: float = 0.0
+    """Share of judgments that are drawn by lot."""
+    column_bias: float = 0.0
+    """Share of pairs in which response B of the input wins in both orders (negative: A)."""
+    brevity: float = 0.0
+    """Share of judgments that name the shorter response."""
+    flattery: float = 0.0
+    """Share of judgments that name the response which speaks to the judge."""
     details: int = 1
     """Whether the archive holds per-pair details."""
     seed: int = 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from logging import getLogger
 from typing import Any, Literal
 
@@ -31,6 +33,9 @@ from include.tasks import aws
 from include.web import spent
 
 log = getLogger(__name__)
+
+CLIENT_SECONDS = 60
+"""After which a connection that was changed counts."""
 
 TEXTS = "NOVA_JUDGE_TEXTS"
 """Variable: who may read prompts and responses."""
@@ -65,8 +70,18 @@ def places() -> Iterator[Place]:
 
 
 def _output(environment: Environment) -> RunFolder:
-    s3 = aws(environment.aws_conn_id)("s3", max_pool_connections=32, **account.QUICK)
-    return RunFolder(s3, environment.output_s3_uri)
+    period = int(time.monotonic() // CLIENT_SECONDS)
+    return RunFolder(_s3(environment.aws_conn_id, period), environment.output_s3_uri)
+
+
+@lru_cache(maxsize=32)
+def _s3(aws_conn_id: str, period: int) -> Any:
+    """Return boto3's client of a connection; another period, another client.
+
+    Making one takes a tenth of a second, and leaves so much behind that every few requests
+    Python's collector looked through all that the api-server has in memory, for a second.
+    """
+    return aws(aws_conn_id)("s3", max_pool_connections=32, **account.QUICK)
 
 
 @dataclass(frozen=True)

@@ -214,7 +214,7 @@ class Trial:
         return {**job, "job_name": name, "job_arn": found["TrainingJobArn"]}
 
     def _read(self, run: runs.Run, job: runs.JudgeJob) -> None:
-        prefix = f"judge/{job['candidate']}/{job['job_name']}/"
+        prefix = f"judge/{job['key']}/{job['job_name']}/"
         archives = [name for name in run.folder.names(prefix) if name.endswith("output.tar.gz")]
         if archives:
             with run.folder.open(archives[0]) as file:
