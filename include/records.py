@@ -500,34 +500,6 @@ class Change:
 
 
 @dataclass(frozen=True)
-class BothPrefer:
-    """Pairs by what two judges prefer."""
-
-    first: Preference
-    second: Preference
-    pairs: int
-
-
-@dataclass(frozen=True)
-class SecondJudge:
-    """What another judge says about the same pairs; it decides nothing."""
-
-    recipe: str
-    """Its model and task."""
-    verdict: ComparisonVerdict
-    sentence: str
-    win_rate: WinRate
-    agreement: Rate
-    """Of the pairs with a preference of both judges, those with the same one."""
-    table: list[BothPrefer]
-    """These pairs, the commonest first."""
-    opposed: list[str]
-    """Prompts on which one judge prefers the candidate and the other the baseline; some of them."""
-    rubric: RubricResult | None = None
-    """What its scores come to, if it is a rubric judge."""
-
-
-@dataclass(frozen=True)
 class Judged:
     """What labels are about; where one of these is another, they are stale."""
 
@@ -623,6 +595,35 @@ class HumanResult:
     """How far the corrected one uses the judge, from 0 (not at all) to 1."""
     doubt: str | None
     """Why the verdict is to be doubted; None: the labels give no reason."""
+
+
+@dataclass(frozen=True)
+class BothPrefer:
+    """Pairs by what two judges prefer."""
+
+    first: Preference
+    second: Preference
+    pairs: int
+
+
+@dataclass(frozen=True)
+class SecondJudge:
+    """What another judge says about the same pairs; it decides nothing."""
+
+    recipe: str
+    """Its model and task."""
+    verdict: ComparisonVerdict
+    sentence: str
+    win_rate: WinRate
+    agreement: Rate
+    """Of the pairs with a preference of both judges, those with the same one."""
+    kappa: Kappa
+    table: list[BothPrefer]
+    """These pairs, the commonest first."""
+    opposed: list[str]
+    """Prompts on which one judge prefers the candidate and the other the baseline; some of them."""
+    rubric: RubricResult | None = None
+    """What its scores come to, if it is a rubric judge."""
 
 
 @dataclass(frozen=True)

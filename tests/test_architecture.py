@@ -76,7 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "texts": {"erasure", "ownership", "pairs", "records", "storage"},
     "canaries": {"config", "intervals", "pairs", "preferences", "records", "wording"},
     "screens": {"model_summary", "records", "wording"},
-    "second_judge": {"intervals", "preferences", "records"},
+    "second_judge": {"agreement", "intervals", "preferences", "records"},
     "evidence": {"preferences", "records", "rubric", "storage"},
     "history": {"parity", "records", "storage"},
     "trend": {"records", "storage"},
@@ -93,8 +93,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"trust", "wording"},
     # where they are put together
     "publish": {"charts", "config", "costs", "drift", "evidence", "examples", "gate", "history"}
-    | {"human", "judge", "labels", "ledger", "model_summary", "overview", "paired", "parity"}
-    | {"recipes", "reconcile", "records", "report", "screens", "second_judge", "spending"}
+    | {"human", "judge", "labels", "ledger", "model_summary", "paired", "parity", "reconcile"}
+    | {"overview", "recipes", "records", "report", "screens", "second_judge", "spending"}
     | {"storage", "trend"},
     "runs": GROUND,
     "asking": GROUND
