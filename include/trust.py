@@ -27,7 +27,7 @@ class Trust:
 
 def trust(comparison: Comparison) -> list[Trust]:
     """Put into words what the verdict rests on: in one line, before anyone believes it."""
-    found = [
+    return [
         _missing_responses(comparison),
         _consistency(comparison),
         _nova(comparison),
@@ -39,8 +39,8 @@ def trust(comparison: Comparison) -> list[Trust]:
             comparison.evidence != "per_pair",
         ),
         *_equal_length(comparison),
+        *_people(comparison.human),
     ]
-    return [*found, _people(comparison.human)] if comparison.human else found
 
 
 def _missing_responses(comparison: Comparison) -> Trust:
@@ -75,7 +75,10 @@ def _consistency(comparison: Comparison) -> Trust:
     return Trust("Judge's two orders", text, leans or share < UNSTEADY)
 
 
-def _people(found: HumanResult) -> Trust:
+def _people(found: HumanResult | None) -> list[Trust]:
+    """Say what people's labels come to; nothing where nobody was asked."""
+    if found is None:
+        return []
     agreement, corrected = found.agreement, found.corrected
     shown = with_interval(agreement.estimate or 0.0, agreement.low, agreement.high)
     text = f"agree with the judge on {shown} of {plural(found.labels, 'labelled pair')}"
@@ -84,7 +87,7 @@ def _people(found: HumanResult) -> Trust:
         text += f"; win rate corrected by their labels {wins}"
     if found.doubt:
         text += f"; {found.doubt}"
-    return Trust("People", text, found.doubt is not None)
+    return [Trust("People", text, found.doubt is not None)]
 
 
 def _nova(comparison: Comparison) -> Trust:
