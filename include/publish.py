@@ -208,7 +208,8 @@ def publish_labels(folder: RunFolder) -> Summary:
     )
     kept = [warning for warning in summary.warnings if warning.code != STALE]
     summary = dataclasses.replace(summary, comparisons=comparisons, warnings=[*kept, *stale])
-    _write_report(summary, folder, charts.draw(comparisons, summary.gate.threshold).drawings)
+    drawn = charts.draw(comparisons, summary.gate.threshold, summary.board)
+    _write_report(summary, folder, drawn.drawings)
     _write_summary(summary, folder)
     return summary
 

@@ -12,7 +12,7 @@ from include import history, ledger, storage
 from include.config import RunConfig
 from include.config_files import resolve_config
 from include.pairs import make_pairs
-from include.publish import publish
+from include.publish import publish, publish_labels
 from include.records import (
     GenerationErrors,
     JudgeOutput,
@@ -302,6 +302,15 @@ def test_several_candidates_have_a_board(two_candidates, folder):
     ]
     assert "claude is the best of the 3 models" in page
     assert folder.at("charts/ranks.png") == summary["artifacts"]["ranks"]
+
+
+def test_a_report_that_is_made_again_for_labels_is_the_same_without_them(two_candidates, folder):
+    write_run(two_candidates, folder)
+    add_mistral(folder, lost=40)
+    summary, page = published(two_candidates, folder)
+    publish_labels(folder)
+    assert json.loads(folder.read(storage.SUMMARY)) == summary
+    assert folder.read(storage.REPORT).decode() == page
 
 
 def test_a_board_with_a_comparison_that_must_not_decide_is_inconclusive(two_candidates, folder):
