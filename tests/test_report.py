@@ -169,7 +169,7 @@ def test_of_many_models_that_cannot_be_told_apart_the_table_says_how_many():
 
 
 def test_one_candidate_has_no_board():
-    assert not page(make_comparison()).says("Cannot be told from")
+    assert not page(make_comparison()).says("Not told from")
 
 
 def test_the_first_screen_shows_what_the_gate_asks_for():
