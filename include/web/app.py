@@ -13,10 +13,8 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import cache
-from importlib import import_module
 from logging import getLogger
 from pathlib import Path
-from threading import Thread
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
@@ -507,6 +505,4 @@ def create_app() -> FastAPI:
     app.add_exception_handler(BotoCoreError, out_of_reach)
     app.add_exception_handler(ClientError, out_of_reach)
     app.include_router(router)
-    # Whoever asks for one page soon asks for one that reads Parquet.
-    Thread(target=import_module, args=["pyarrow.parquet"], daemon=True).start()
     return app
