@@ -125,8 +125,9 @@ class Pairs:
         """Return every pair as a short row, in order."""
         from pyarrow import BufferReader, parquet
 
-        table = parquet.read_table(BufferReader(self._folder.read(_index(self._candidate))))
-        return [IndexRow(**row) for row in table.to_pylist()]
+        # `parquet.read_table` would import pandas first, for a second.
+        file = parquet.ParquetFile(BufferReader(self._folder.read(_index(self._candidate))))
+        return [IndexRow(**row) for row in file.read().to_pylist()]
 
     def has_texts(self) -> bool:
         """Whether the run keeps texts."""

@@ -111,7 +111,7 @@ def _read_table(body: bytes, unread: Counter[str]) -> Iterator[Row]:
     from pyarrow import parquet
 
     try:
-        rows = parquet.read_table(io.BytesIO(body)).to_pylist()
+        rows = parquet.ParquetFile(io.BytesIO(body)).read().to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise ResultsError(f"the judge's details_*.parquet cannot be read: {error}") from error
     for row in rows:
