@@ -28,8 +28,8 @@ RESULTS = Path(__file__).resolve().parent / "results" / "workers.json"
 PROMPTS, SHARD = 160, 40
 LATENCY = 30.0
 """Seconds that an answer takes."""
-AT_ONCE = 2 * SHARD
-"""Requests that each model bears."""
+BOUNDLESS = {"start_concurrency": SHARD, "max_concurrency": 2 * SHARD}
+"""Limits of models that bear all that two workers ask at once."""
 LIMITED, LIMIT = 90, 60
 """Prompts and requests per minute of the run that has a limit: of so many all requests are kept."""
 
@@ -68,11 +68,11 @@ def measured(cluster: Cluster) -> Iterator[Result]:
     cluster.start("worker")
     until(lambda: GENERAL_DAG in known(cluster), 120)
     cluster.airflow(f"/dags/{GENERAL_DAG}", "PATCH", is_paused=False)
-    one, _ = generated(cluster, "one", max_concurrency=AT_ONCE)
+    one, _ = generated(cluster, "one", **BOUNDLESS)
     yield Result(OURS, "one worker", "generating", one, "s")
     cluster.start("worker", "second", "--celery-hostname", f"second@{HOST}")
     until(lambda: "ready" in cluster.log("second"), 60)
-    two, _ = generated(cluster, "two", max_concurrency=AT_ONCE)
+    two, _ = generated(cluster, "two", **BOUNDLESS)
     yield Result(OURS, "two workers", "generating", two, "s")
     yield Result(OURS, "two workers", "times_as_fast", one / two, "ratio")
     seconds, asked = generated(cluster, "limited", LIMITED, requests_per_minute=LIMIT)
