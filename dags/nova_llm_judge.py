@@ -27,7 +27,7 @@ from airflow.sdk import (
     task_group,
 )
 
-from include import names, steps, trigger_form
+from include import judging, names, steps, trigger_form
 from include.approval import GateApprovalOperator
 from include.config_files import evaluation_files, example, load_evaluation
 from include.errors import JudgeError
@@ -74,7 +74,7 @@ def pipeline(evaluation: dict[str, Any] | None, outlet: Asset | None) -> None:
     def compare(key: str) -> None:
         # One model's failed generation must not take the others down, so this looks for itself.
         written = step(
-            steps.write_judge_input,
+            judging.write_judge_input,
             trigger_rule="all_done",
             map_index_template="{{ task.op_args[1] }}",
         )(run, key, generate, batch.output)
@@ -88,7 +88,7 @@ def pipeline(evaluation: dict[str, Any] | None, outlet: Asset | None) -> None:
             doc_md=NovaJudgeOperator.__doc__,
             map_index_template="{{ task.config['key'] }}",
         )
-        step(steps.summarize, map_index_template="{{ task.op_args[1]['key'] }}")(
+        step(judging.summarize, map_index_template="{{ task.op_args[1]['key'] }}")(
             run, verdicts.output
         )
 

@@ -27,7 +27,7 @@ from airflow.providers.amazon.aws.triggers.sagemaker import SageMakerTrigger
 from airflow.sdk import BaseOperatorLink
 from airflow.sdk.exceptions import AirflowFailException
 
-from include import asking, cloudwatch, judge, spending, steps
+from include import asking, cloudwatch, judge, judging, spending, steps
 from include.errors import DeploymentError, GenerationError, JudgeJobError
 from include.links import ContainerLogLink, SageMakerEndpointLink, SageMakerJobLink
 from include.ownership import IN_PROGRESS
@@ -496,7 +496,7 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
 
     Args:
         run: The run's record.
-        config: A `steps.JudgeJob`; nothing happens if it has no request.
+        config: A `runs.JudgeJob`; nothing happens if it has no request.
 
     Returns:
         The judge job's record, with the name and ARN of the job that completed.
@@ -565,8 +565,8 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
         name = request["TrainingJobName"]
         with readable_errors():
             run = _opened(self.run)
-            request = steps.within_budget(run, self.config, request)
-            steps.forget_comparison(run, self.config["key"])
+            request = judging.within_budget(run, self.config, request)
+            judging.forget_comparison(run, self.config["key"])
         self.log.info("Starting judge job %s for %d pairs", name, self.config["pairs"])
         try:
             self.hook.conn.create_training_job(**request)
@@ -599,7 +599,9 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
     def _is_wanted(self, name: str, status: str) -> bool:
         """Whether a job is running, or complete and not yet handed on by this task."""
         if status == "Completed":
-            return not steps.is_summarized(_opened(self.run, without_texts=True), self.config, name)
+            return not judging.is_summarized(
+                _opened(self.run, without_texts=True), self.config, name
+            )
         return status in ("InProgress", "Stopping")
 
     def _describe(self, name: str) -> Any:
@@ -621,7 +623,7 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
         else:
             reason = f"{description['SecondaryStatus']}: {_kind(reason)}"
         if self._ended_by_budget(description):
-            steps.cap_judge(run, self.config)
+            judging.cap_judge(run, self.config)
             reason += ": the budget allowed it no more time"
         message = _with_log(f"judge job {name} is {status}: {reason}", said)
         return AirflowFailException(message) if _is_final(description) else JudgeJobError(message)

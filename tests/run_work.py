@@ -11,7 +11,7 @@ import requests
 from sandbox_server import Sandbox
 from sandbox_work import end_of
 
-from include import ledger, runs, steps
+from include import judging, ledger, runs, steps
 from include.records import Response
 from include.runs import Deployment, Generated, Run
 from include.storage import RunFolder
@@ -116,12 +116,12 @@ def whole(sandbox: Sandbox, run: Run) -> None:
     shards = steps.load_prompts(run)
     done = generate(run, shards)
     for key in run.config.judge_jobs(run.index()["count"]):
-        job = steps.write_judge_input(run, key, done)
+        job = judging.write_judge_input(run, key, done)
         name = f"{job['request']['TrainingJobName']}-1"
         sagemaker = sandbox.client("sagemaker")
         arn = sagemaker.create_training_job(**{**job["request"], "TrainingJobName": name})
         found = end_of(sandbox, name)
         assert found["TrainingJobStatus"] == "Completed", found.get("FailureReason")
         ended = {"job_name": name, "job_arn": arn["TrainingJobArn"]}
-        steps.summarize(run, {**job, **ended})
+        judging.summarize(run, {**job, **ended})
     steps.report(run)

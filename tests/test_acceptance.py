@@ -31,7 +31,7 @@ from scripts.acceptance.redact import Redactor
 from scripts.acceptance.trial import Trial
 
 pytestmark = pytest.mark.filterwarnings(
-    # steps.summarize leaves the judge's archive, a temporary file, for the garbage collector
+    # judging.summarize leaves the judge's archive, a temporary file, for the garbage collector
     "ignore:.*SpooledTemporaryFile:pytest.PytestUnraisableExceptionWarning"
 )
 

@@ -101,10 +101,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "asking": GROUND
     | {"batch", "existing_responses", "generate", "ledger", "pace", "providers", "quotas"}
     | {"runs", "spending"},
+    "judging": GROUND
+    | {"asking", "browse", "canaries", "costs", "drift", "generate", "judge", "judge_output"}
+    | {"ledger", "pairs", "preferences", "runs", "spending", "texts", "winrate"},
     "steps": GROUND
-    | {"asking", "deploy", "judge", "judge_output", "ledger", "pairs", "preflight", "prompts"}
-    | {"costs", "drift", "generate", "history", "planning", "preferences", "publish", "runs"}
-    | {"browse", "canaries", "spending", "texts", "trend", "winrate"},
+    | {"asking", "costs", "deploy", "drift", "generate", "history", "judge", "judging", "planning"}
+    | {"preflight", "prompts", "publish", "runs", "spending", "texts", "trend"},
     "forgetting": {"erasure", "errors", "history", "names", "overview", "ownership", "storage"}
     | {"texts", "trend"},
     # the glue to Airflow
@@ -116,7 +118,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "notify": {"alerts", "config", "config_files", "errors", "links", "runs", "storage"}
     | {"tasks"},
     "operators": {"asking", "cloudwatch", "errors", "judge", "ownership", "runs", "spending"}
-    | {"links", "steps", "storage", "tasks"},
+    | {"judging", "links", "steps", "storage", "tasks"},
 }
 
 GLUE = {"approval", "links", "notify", "operators", "tasks"}
@@ -140,6 +142,7 @@ SEEN_BY_THE_DAG_FILE = {
     "approval",
     "asking",
     "judge",
+    "judging",
     "ledger",
     "operators",
     "runs",
@@ -201,7 +204,18 @@ def test_only_the_glue_knows_airflow(room: str) -> None:
     "room",
     sorted(
         GROUND
-        | {"asking", "costs", "judge", "operators", "prices", "runs", "spending", "steps", "tasks"}
+        | {
+            "asking",
+            "costs",
+            "judge",
+            "judging",
+            "operators",
+            "prices",
+            "runs",
+            "spending",
+            "steps",
+            "tasks",
+        }
     ),
 )
 def test_what_the_dag_file_imports_is_light(room: str) -> None:

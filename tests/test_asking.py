@@ -26,7 +26,7 @@ from run_work import (
 from sandbox_server import Sandbox, running_sandbox
 from sandbox_work import create_endpoint, create_model, name, wait
 
-from include import asking, ledger, preflight, runs, steps
+from include import asking, judging, ledger, preflight, runs, steps
 from include import generate as generating
 from include.errors import ConfigError, DatasetError, GenerationError, ResponsesError
 from include.records import Pair, Response
@@ -179,9 +179,9 @@ def test_prompts_of_another_data_set_leave_nothing_of_the_first_in_play(
     assert [each.text for each in second.prompts()] == ["Say 5.", "Say 6."]
     assert {shard["stop"] for shard in shards} == {2}
     with pytest.raises(ResponsesError, match="nova was not asked prompt p5"):
-        steps.write_judge_input(second, "claude", cover(second))
+        judging.write_judge_input(second, "claude", cover(second))
     done = run_work.generate(second, shards)
-    assert steps.write_judge_input(second, "claude", done)["pairs"] == 2
+    assert judging.write_judge_input(second, "claude", done)["pairs"] == 2
 
 
 def cover(run: Run) -> Any:
@@ -376,7 +376,7 @@ def test_a_run_of_responses_that_exist_asks_nobody(
     run, shards = loaded(aws, config(str(rows), baseline=old, candidates=[new]))
     steps.plan(run, shards)
     done = run_work.generate(run, shards)
-    assert steps.write_judge_input(run, "new", done)["pairs"] == 7
+    assert judging.write_judge_input(run, "new", done)["pairs"] == 7
     assert judged(run, "new")[3] == {
         "prompt": "What is 3 plus 3?",
         "response_A": "Answer 3 of old",
@@ -398,7 +398,7 @@ def test_a_corrected_file_of_responses_takes_the_place_of_the_first(
     run_work.generate(run, shards)
     responses(tmp_path, "new", 7, "Better answer {n}")
     done = run_work.generate(run, shards)
-    steps.write_judge_input(run, "new", done)
+    judging.write_judge_input(run, "new", done)
     assert judged(run, "new")[0]["response_B"] == "Better answer 0"
 
 
@@ -432,19 +432,19 @@ def test_changed_parameters_make_all_responses_stale_and_no_pairs_are_made_of_th
 ) -> None:
     conf = config(str(rows), parameters={"max_tokens": 50, "temperature": 0.1})
     run, done = generated(aws, conf)
-    assert steps.write_judge_input(run, "claude", done)["pairs"] == 7
+    assert judging.write_judge_input(run, "claude", done)["pairs"] == 7
     conf["parameters"]["temperature"] = 0.2
     changed, shards = loaded(aws, conf, run_id_of(run))
     with pytest.raises(ResponsesError, match=r"nova was asked with parameters .*clear its gener"):
-        steps.write_judge_input(changed, "claude", done)
+        judging.write_judge_input(changed, "claude", done)
     nova_only = [shard for shard in shards if shard["model"] == "nova"]
     run_work.generate(changed, nova_only)
     with pytest.raises(ResponsesError, match="claude was asked with parameters"):
-        steps.write_judge_input(changed, "claude", done)
+        judging.write_judge_input(changed, "claude", done)
     forget(aws)
     done = run_work.generate(changed, shards)
     assert len(asked(aws, "Converse")) == 7  # the baseline has been asked already
-    assert steps.write_judge_input(changed, "claude", done)["pairs"] == 7
+    assert judging.write_judge_input(changed, "claude", done)["pairs"] == 7
 
 
 def test_shards_that_were_asked_under_different_configs_are_not_mixed(
@@ -458,7 +458,7 @@ def test_shards_that_were_asked_under_different_configs_are_not_mixed(
     again = [shard for shard in shards if (shard["model"], shard["start"]) != ("claude", 39)]
     run_work.generate(changed, again)
     with pytest.raises(ResponsesError, match="claude was not asked prompt p39 under"):
-        steps.write_judge_input(changed, "claude", done)
+        judging.write_judge_input(changed, "claude", done)
 
 
 def test_an_inference_component_of_an_endpoint_answers(aws: Sandbox, rows: Path) -> None:
@@ -468,7 +468,7 @@ def test_an_inference_component_of_an_endpoint_answers(aws: Sandbox, rows: Path)
     run, shards = loaded(aws, config(str(rows), baseline=plain, candidates=[there]))
     steps.plan(run, shards)
     done = run_work.generate(run, shards)
-    assert steps.write_judge_input(run, "there", done)["pairs"] == 7
+    assert judging.write_judge_input(run, "there", done)["pairs"] == 7
     runtime = aws.client("sagemaker-runtime")
     body = {"messages": [{"role": "user", "content": "What is 0 plus 0?"}], "max_tokens": 512}
     answer = runtime.invoke_endpoint(
@@ -540,7 +540,7 @@ def test_conversations_arrive_as_conversations_at_bedrock_and_at_endpoints(
     ]
     (at_endpoint,) = asked(aws, "InvokeEndpoint")
     assert at_endpoint["messages"] == said
-    steps.write_judge_input(run, "there", done)
+    judging.write_judge_input(run, "there", done)
     (row,) = judged(run, "there")
     assert row["prompt"] == (
         "Be brief.\n\nUser: Where is Bern?\n\nAssistant: In Switzerland.\n\nUser: And Berlin?"
@@ -594,7 +594,7 @@ def test_a_second_run_asks_the_baseline_nothing_and_the_candidate_everything(
     assert [each.text for each in baseline] == [each.text for each in before]
     assert {each.reused_from for each in baseline} == {first.folder.uri}
     assert {each.reused_from for each in stored(second, "claude")} == {None}
-    assert steps.write_judge_input(second, "claude", done)["pairs"] == 7
+    assert judging.write_judge_input(second, "claude", done)["pairs"] == 7
 
 
 def test_the_report_says_how_many_responses_are_reused_and_how_old(
@@ -699,7 +699,7 @@ def test_the_stored_responses_are_listed_once_a_model_however_many_blocks_there_
     assert sum(prefix.endswith("responses/there/") for prefix in listed) == 1
     done += run_work.generate(run, [shard for shard in shards if shard["model"] == "nova"])
     with run_work.listings(run.folder) as listed:
-        steps.write_judge_input(run, "there", done)
+        judging.write_judge_input(run, "there", done)
     for model in ("nova", "there"):
         assert sum(prefix.endswith(f"responses/{model}/") for prefix in listed) == 1
 
@@ -725,7 +725,7 @@ def test_every_kind_of_pair_is_typed_and_only_those_for_the_judge_are_in_its_inp
         generation={"max_error_rate": 0.5, "shard_size": 2},
     )
     run, done = generated(aws, conf)
-    job = steps.write_judge_input(run, "right", done)
+    job = judging.write_judge_input(run, "right", done)
     assert [each.status for each in pairs(run, "right")] == [
         "identical",
         "judged",
@@ -750,7 +750,7 @@ def test_nothing_for_the_judge_is_no_job(aws: Sandbox, rows: Path, tmp_path: Pat
         candidates=[responses(tmp_path, "new", 7, same)],
     )
     run, done = generated(aws, conf)
-    job = steps.write_judge_input(run, "new", done)
+    job = judging.write_judge_input(run, "new", done)
     assert (job["pairs"], job["request"]) == (0, None)
     assert {each.status for each in pairs(run, "new")} == {"identical"}
 
@@ -770,16 +770,16 @@ def test_a_gap_in_the_responses_is_named_by_its_first_prompt(
     ]
     whole = {"model": "nova", "start": 0, "stop": 7, "responses": 0}
     with pytest.raises(ResponsesError, match=f"claude .* from prompt {place} on .* clear it"):
-        steps.write_judge_input(run, "claude", [whole, *reversed(there), None])
+        judging.write_judge_input(run, "claude", [whole, *reversed(there), None])
 
 
 def test_what_batch_tasks_returned_counts_as_well(aws: Sandbox, rows: Path) -> None:
     run, done = generated(aws, config(str(rows)))
     nova = [each for each in done if each["model"] == "nova"]
     claude = [each for each in done if each["model"] == "claude"]
-    assert steps.write_judge_input(run, "claude", claude, [*nova, None])["pairs"] == 7
+    assert judging.write_judge_input(run, "claude", claude, [*nova, None])["pairs"] == 7
     with pytest.raises(ResponsesError, match="task of nova has not succeeded"):
-        steps.write_judge_input(run, "claude", [*claude, None], [None])
+        judging.write_judge_input(run, "claude", [*claude, None], [None])
 
 
 def test_too_many_failures_end_the_comparison_with_examples(aws: Sandbox, rows: Path) -> None:
@@ -791,7 +791,7 @@ def test_too_many_failures_end_the_comparison_with_examples(aws: Sandbox, rows: 
     with pytest.raises(
         ResponsesError, match=r"nova: 1 of 7 .*\n  1 x ValidationException.*No\."
     ) as said:
-        steps.write_judge_input(run, "claude", cover(run))
+        judging.write_judge_input(run, "claude", cover(run))
     assert str(said.value).endswith("\nClear its generate or batch tasks to ask again.")
 
 
@@ -799,7 +799,7 @@ def test_a_comparison_that_is_about_to_be_made_anew_is_taken_back(aws: Sandbox, 
     run, done = generated(aws, config(str(rows)))
     run.folder.write("comparisons/claude.json", json.dumps({"comparison": {}}))
     with pytest.raises(ResponsesError):
-        steps.write_judge_input(run, "claude", done[:1])
+        judging.write_judge_input(run, "claude", done[:1])
     assert json.loads(run.folder.read("comparisons/claude.json")) is None
 
 
@@ -815,7 +815,7 @@ def test_memory_does_not_grow_with_the_prompts(aws: Sandbox, tmp_path: Path) -> 
         )
         run, done = generated(aws, conf)
         tracemalloc.start()
-        job = steps.write_judge_input(run, "new", done)
+        job = judging.write_judge_input(run, "new", done)
         memory = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert job["pairs"] == count

@@ -13,7 +13,7 @@ from run_work import new_record, prompts, write_rows
 from sandbox_server import Sandbox, running_sandbox
 from summaries import make_summary
 
-from include import drift, gate, history, runs, steps, storage, trend
+from include import drift, gate, history, judging, runs, steps, storage, trend
 from include.config import ANCHORS
 from include.config_files import load_environment
 from include.errors import DatasetError
@@ -215,7 +215,7 @@ def night(sandbox: Sandbox, tmp_path: Path, day: int, name: str) -> Run:
     asked = steps.plan(run, shards)
     generated = [steps.generate(run, steps.reserve(run, asked), shard) for shard in shards]
     for each in asked:
-        job = steps.write_judge_input(run, each, generated)
+        job = judging.write_judge_input(run, each, generated)
         request = job["request"]
         assert request is not None
         sagemaker, job_name = sandbox.client("sagemaker"), f"{request['TrainingJobName']}-1"
@@ -225,7 +225,7 @@ def night(sandbox: Sandbox, tmp_path: Path, day: int, name: str) -> Run:
         ] == "InProgress":
             time.sleep(0.1)
         arn = status["TrainingJobArn"]
-        steps.summarize(run, {**job, "job_name": job_name, "job_arn": arn})
+        judging.summarize(run, {**job, "job_name": job_name, "job_arn": arn})
     steps.gate(run, steps.report(run), approved=True)
     return run
 

@@ -16,7 +16,7 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from botocore.exceptions import ClientError
 from sandbox_server import ROOT, Sandbox, running_sandbox
 
-from include import runs, steps, storage, texts
+from include import judging, runs, steps, storage, texts
 from include.config_files import resolve_config
 from include.errors import GenerationError, JudgeJobError, ResponsesError
 from include.operators import (
@@ -260,7 +260,7 @@ def test_a_task_that_had_succeeded_and_is_cleared_starts_another_job(aws: Sandbo
     deferred(task)
     assert until_ended(aws, f"{base}-1") == "Completed"
     opened = runs.open_run(run, aws.client)
-    steps.mark_summarized(opened, config, f"{base}-1")
+    judging.mark_summarized(opened, config, f"{base}-1")
     anew = operator(NovaJudgeOperator, run, {**config, "token": "of an input written anew"})
     assert anew.execute({})["job_name"] == f"{base}-1"  # nobody asked for another judgment
     deferred(task)

@@ -17,7 +17,7 @@ import yaml
 from aiosmtpd.controller import Controller
 from sandbox_server import ALPACA_EVAL, ROOT, Sandbox, free_port, running_sandbox
 
-from include import steps, storage, trend
+from include import judging, steps, storage, trend
 from include.errors import ResultsError
 from include.notify import after_gate
 from include.runs import JudgeJob, Run, open_run
@@ -71,8 +71,8 @@ class Place:
         shards = steps.load_prompts(run)
         deployments = steps.reserve(run, [])
         generated = [steps.generate(run, deployments, shard) for shard in shards]
-        job = steps.write_judge_input(run, NAME, generated)
-        steps.summarize(run, self.judged(job))
+        job = judging.write_judge_input(run, NAME, generated)
+        judging.summarize(run, self.judged(job))
         self.decide(run, steps.report(run))
         return run
 

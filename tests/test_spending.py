@@ -27,7 +27,7 @@ from run_work import (
 )
 from sandbox_server import Sandbox, running_sandbox
 
-from include import costs, ledger, spending, steps, storage, texts
+from include import costs, judging, ledger, spending, steps, storage, texts
 from include.errors import BudgetError, ConfigError, ResultsError
 from include.operators import (
     BatchOperator,
@@ -193,7 +193,7 @@ def test_without_prices_nothing_is_noted_and_the_cost_is_null(
         operator(DeployEndpointOperator, run, deployment).execute({})
     in_service(aws, deployment["endpoint_name"])
     operator(DeleteEndpointOperator, run, deployment).execute({})
-    assert steps.within_budget(run, judge_record(run), {"a": 1}) == {"a": 1}
+    assert judging.within_budget(run, judge_record(run), {"a": 1}) == {"a": 1}
     steps.report(run)
     summary = json.loads(run.folder.read(storage.SUMMARY))
     assert summary["cost"] is None and summary["status"] == "failed"
@@ -255,7 +255,7 @@ def test_a_run_that_exceeds_its_budget_on_the_way_ends_capped_with_what_is_compl
         f"{costs.usd(asking)} of budget_usd 3.20 USD are spent, 0 USD of it since the last look, "
         "and 1.84 USD are kept for the judge, so the rest was not asked"
     )
-    job = steps.write_judge_input(run, "claude", generated)
+    job = judging.write_judge_input(run, "claude", generated)
     assert job["request"]
     pairs = list(run.folder.read_records("pairs/claude/pairs.jsonl", Pair))
     assert [pair.prompt_id for pair in pairs] == ["p0", "p1", "p2", "p3", "p4"]
@@ -263,7 +263,7 @@ def test_a_run_that_exceeds_its_budget_on_the_way_ends_capped_with_what_is_compl
     described = aws.client("sagemaker").describe_training_job(TrainingJobName=judged["job_name"])
     left = ENOUGH_FOR_FIVE - asking
     assert described["StoppingCondition"]["MaxRuntimeInSeconds"] == int(left / 7.2 * 3600)
-    steps.summarize(run, judged)
+    judging.summarize(run, judged)
     summary = reported(run)
     assert summary["status"] == "capped"
     (comparison,) = summary["comparisons"]
@@ -320,7 +320,7 @@ def test_what_was_left_out_is_asked_once_there_is_more_money(aws: Sandbox, rows:
     assert len(asked(aws, "Converse")) == 2
     assert all(row.usable for row in stored(richer, "claude"))
     assert spending.caps(richer.folder) == []
-    assert steps.write_judge_input(richer, "claude", generated)["pairs"] > 5
+    assert judging.write_judge_input(richer, "claude", generated)["pairs"] > 5
 
 
 def test_without_a_complete_pair_no_judge_is_paid_and_the_run_is_capped(
@@ -330,7 +330,7 @@ def test_without_a_complete_pair_no_judge_is_paid_and_the_run_is_capped(
     generated = generate(nothing, begun(nothing))
     assert all(row.left_out for row in stored(nothing, "claude"))
     with pytest.raises(BudgetError, match="before any prompt was asked of both nova and claude"):
-        steps.write_judge_input(nothing, "claude", generated)
+        judging.write_judge_input(nothing, "claude", generated)
     summary = reported(nothing)
     assert summary["status"] == "capped"
     assert summary["comparisons"] == []
@@ -380,7 +380,7 @@ def test_asking_stops_before_a_look_that_would_be_too_late(aws: Sandbox, rows: s
 def input_written(aws: Sandbox, rows: str, **changes: Any) -> tuple[Run, JudgeJob]:
     run = new_run(aws, config(rows, **{**SHORT, **changes}))
     generated = generate(run, begun(run))
-    return run, steps.write_judge_input(run, "claude", generated)
+    return run, judging.write_judge_input(run, "claude", generated)
 
 
 def test_every_attempt_of_a_judge_job_counts(aws: Sandbox, rows: str) -> None:
@@ -452,7 +452,7 @@ def test_a_judge_job_whose_money_is_up_caps_the_run(
         poor = run.config.model_copy(update={"budget_usd": 2.5 / 3600 * 7.2})
         stored_config = {"config": poor.model_dump(mode="json", by_alias=True)}
         run.folder.write(storage.CONFIG, json.dumps(stored_config))
-        job = steps.write_judge_input(run, "claude", generated)
+        job = judging.write_judge_input(run, "claude", generated)
         with pytest.raises(AirflowFailException, match="MaxRuntimeExceeded: the budget allowed it"):
             judge(slow, run, job)
         assert [cap.where for cap in spending.caps(run.folder)] == ["the judge of claude"]

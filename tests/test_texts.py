@@ -27,7 +27,7 @@ from run_work import (
 from sandbox_server import ROOT, Sandbox
 from summaries import Page
 
-from include import asking, erasure, evidence, ledger, runs, steps, storage, texts
+from include import asking, erasure, evidence, judging, ledger, runs, steps, storage, texts
 from include.config_files import resolve_config
 from include.errors import ConfigError, ErasureError, GenerationError, ResponsesError
 from include.records import Criterion, Notice, Prompt, Response, RubricScore
@@ -342,9 +342,9 @@ def test_a_judge_job_whose_output_is_gone_serves_nobody_any_more(
     run = new_run(sandbox, conf())
     job = {"key": "claude", "token": "t", "pairs": 1, "request": None}
     run.folder.write("judge/claude/job/output/output.tar.gz", b"x")
-    assert not steps.is_summarized(run, job, "job")
+    assert not judging.is_summarized(run, job, "job")
     texts.remove(run.folder)
-    assert steps.is_summarized(run, job, "job")
+    assert judging.is_summarized(run, job, "job")
 
 
 def test_no_text_is_lent_to_a_run_that_keeps_them(

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from include import account, cloudwatch, names, overview, runs, steps, storage, trend
+from include import account, cloudwatch, judging, names, overview, runs, steps, storage, trend
 from include.config import SageMakerModel
 from include.config_files import resolve_config
 from include.errors import DeploymentError, JudgeJobError
@@ -126,12 +126,12 @@ class Trial:
         shards = steps.load_prompts(run)
         (candidate,) = steps.plan(run, shards)
         generated = self._generate(run, shards, steps.reserve(run, [candidate]), stack)
-        job = steps.write_judge_input(run, candidate, generated)
+        job = judging.write_judge_input(run, candidate, generated)
         if job["request"] is None:
             raise JudgeJobError("no pair of responses is there to be judged")
         job = self._judge(job, stack)
         self._read(run, job)
-        steps.summarize(run, job)
+        judging.summarize(run, job)
         steps.report(run)
         self.seen.summary = json.loads(run.folder.read(storage.SUMMARY))
 

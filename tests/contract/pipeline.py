@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from contract.cases import Json
 from sandbox_server import ROOT, Sandbox
 
-from include import runs, steps
+from include import judging, runs, steps
 from include.config import Environment
 from include.operators import DeployEndpointOperator, NovaJudgeOperator
 
@@ -57,7 +57,7 @@ def send(sandbox: Sandbox, environment: str, model: Json, judge: Json, run_id: s
         EndpointName=endpoint, WaiterConfig={"Delay": 1, "MaxAttempts": 30}
     )
     generated = [steps.generate(run, deployments, shard) for shard in shards]
-    job = cast(Json, steps.write_judge_input(run, "claude", generated))
+    job = cast(Json, judging.write_judge_input(run, "claude", generated))
     _execute(NovaJudgeOperator, record, job)
     return {"endpoint": endpoint, "job": f"{job['request']['TrainingJobName']}-1"}
 
