@@ -162,8 +162,10 @@ def _jackknife(
     from scipy.special import expit
 
     mean = expit(x @ coefficients)
-    names, cluster_of = np.unique(clusters, return_inverse=True)
-    units = len(names)
+    # Not np.unique: its texts all take as much room as the longest, and "a\0" is "a".
+    places = {name: place for place, name in enumerate(dict.fromkeys(clusters))}
+    cluster_of = [places[name] for name in clusters]
+    units = len(places)
     score, information = np.zeros((units, 2)), np.zeros((units, 2, 2))
     np.add.at(score, cluster_of, (y - mean)[:, None] * x)
     weight = (mean * (1 - mean))[:, None, None]

@@ -16,10 +16,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from logging import getLogger
-from typing import Any
+from typing import Any, get_args
 
-from include.records import Prompt, Response
-from include.storage import RunFolder
+from include.records import Outcome, Prompt, Response
+from include.storage import RunFolder, column_types
 
 log = getLogger(__name__)
 
@@ -30,6 +30,12 @@ worker has to ask for again, beside the requests in flight."""
 
 MOST_RUNS = 20
 """Earlier runs that are looked through for responses to reuse, the newest first."""
+
+FIELDS = column_types(Response)
+NEEDED = ("prompt_id", "model", "outcome", "attempts", "key", "created_at")
+"""Fields of a response that are never null."""
+MOST = 1e12
+"""No count of a response is as large, and no time in milliseconds."""
 
 RANGE = re.compile(r"/(\d{6,})-(\d{6,})/part-")
 
@@ -67,6 +73,42 @@ def latest(responses: Iterable[Response]) -> dict[str, Response]:
     return kept
 
 
+def read_part(folder: RunFolder, name: str) -> Iterator[Response]:
+    """Yield the responses of one stored part.
+
+    A line that holds none, half of one or one that nobody can have written is left out: its prompt
+    counts as not answered, and all others keep their responses.
+    """
+    for number, line in enumerate(folder.read(name).splitlines(), 1):
+        try:
+            yield _response(json.loads(line))
+        except (ValueError, TypeError, RecursionError) as error:
+            log.warning("%s:%d is no response and is left out: %s", folder.at(name), number, error)
+
+
+def _response(row: Any) -> Response:
+    """Make a response of what a line says; keys of later versions are left out.
+
+    Raises:
+        ValueError: It is none.
+        TypeError: It lacks something.
+    """
+    if not isinstance(row, dict):
+        raise ValueError("expected an object")
+    found = Response(**{key: value for key, value in row.items() if key in FIELDS})
+    for key, kind in FIELDS.items():
+        value, kinds = getattr(found, key), (int, float) if kind is float else (kind,)
+        if not isinstance(value, kinds) and (value is not None or key in NEEDED):
+            raise ValueError(f"expected {kind.__name__} as {key}")
+        if isinstance(value, int | float) and not 0 <= value < MOST:
+            raise ValueError(f"expected {key} from 0")
+    if found.outcome not in get_args(Outcome) or (found.usable and found.text is None):
+        raise ValueError("expected an outcome, and a text where it is usable")
+    if found.created_at and datetime.fromisoformat(found.created_at).tzinfo is None:
+        raise ValueError("expected created_at with its time zone")
+    return found
+
+
 class Parts:
     """One model's stored parts in one run, listed once, when they are first read.
 
@@ -86,7 +128,7 @@ class Parts:
         """
         for first, end, name in self._places:
             if end > start and (stop is None or first < stop):
-                yield from self.folder.read_records(name, Response)
+                yield from read_part(self.folder, name)
 
     @cached_property
     def _places(self) -> list[tuple[int, int, str]]:
