@@ -254,7 +254,8 @@ def _load_prices(environment: Environment) -> Prices | None:
     path = price_file(environment)
     if path is None:
         raise ConfigError(
-            f"environment {environment.name}: there is no price file {environment.prices}; "
+            f"environment {environment.name}: there is no price file "
+            f"{printable(environment.prices)[:500]}; "
             f"make prices ENV={environment.name} writes one"
         )
     data, source = _read(path)

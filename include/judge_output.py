@@ -22,7 +22,7 @@ from include import rubric
 from include.cells import number, parse_mapping
 from include.errors import ResultsError
 from include.records import JudgeOutput, Judgment, Notice, Order, Pair, RubricScore, Verdict
-from include.wording import printable
+from include.wording import printable, short
 
 MAX_ARCHIVE_BYTES = 2 * 1024**3
 """Unpacked; a judge job of 10,000 pairs stays far below."""
@@ -150,7 +150,7 @@ def read_metrics(body: bytes) -> dict[str, float | None]:
         raise ResultsError("the judge's results_*.json is nested too deeply to be read") from None
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise ResultsError(
-            f"the judge's results_*.json has no results to read: {error!r}"
+            f"the judge's results_*.json has no results to read: {short(error, 300)}"
         ) from error
 
 
