@@ -131,8 +131,11 @@ def _fit(
     lengths = np.array(differences, dtype=float)
     scaled = np.tanh(lengths / lengths.std(ddof=1))
     x, y = np.column_stack([np.ones_like(scaled), scaled]), np.array(scores, dtype=float)
-    coefficients = _most_likely(x, y)
-    error = None if coefficients is None else _jackknife(x, y, coefficients, clusters)
+    try:
+        coefficients = _most_likely(x, y)
+        error = None if coefficients is None else _jackknife(x, y, coefficients, clusters)
+    except np.linalg.LinAlgError:  # all scores so near to 0 or 1 that none of them tells
+        return None
     if coefficients is None or error is None:
         return None
     return _Fit(float(coefficients[0]), error)

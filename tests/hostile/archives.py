@@ -75,8 +75,12 @@ def row(pair: Pair, metrics: Any) -> dict[str, str]:
     }
 
 
+def as_table(made: Sequence[dict[str, Any]]) -> bytes:
+    return table(pyarrow.Table.from_pylist(list(made)))
+
+
 def rows(made: Sequence[dict[str, Any]]) -> bytes:
-    return details(table(pyarrow.Table.from_pylist(list(made))))
+    return details(as_table(made))
 
 
 def pax(**keys: str) -> bytes:
