@@ -10,7 +10,7 @@ CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 
-.PHONY: help install run up down status logs reset airflow test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history forget anchors prices doctor acceptance bench-generation bench-statistics bench-parse bench-nights bench-ui bench-workers bench-scale screenshots env mwaa
+.PHONY: help install run up down status logs reset airflow test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history forget labels anchors prices doctor acceptance bench-generation bench-statistics bench-parse bench-nights bench-ui bench-workers bench-scale screenshots env mwaa
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -53,7 +53,7 @@ test-slow: install ## Run the tests that need a browser, a server or another Pyt
 bench-generation: install ## Measure asking models beside seven other ways: ARGS="--only bucket"
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.generation $(ARGS)
 
-bench-statistics: install ## Measure counting 10,000 judgments, beside inspect_ai
+bench-statistics: install ## Measure counting 10,000 judgments and ranking 20 models, beside inspect_ai and evalica
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.verdict $(ARGS)
 
 bench-parse: install ## Measure parsing thirty evaluation files, beside thirty plain DAGs
@@ -120,6 +120,10 @@ prices: install ## Write a dated price file from AWS's Price List: ENV=environme
 forget: install ## Delete all of one run for good: RUN=URI, evaluation/folder or run id, ENV= YES=1
 	@$(BIN)/python -m scripts.forget $(if $(RUN),--run "$(RUN)") $(if $(ENV),--env "$(ENV)") \
 		$(if $(filter 1 yes true,$(YES)),--yes)
+
+labels: install ## Hold the judge of a run against people's labels: RUN= FILE=filled-in form, ENV=
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.labels --cwd "$(CALLER)" \
+		$(if $(RUN),--run "$(RUN)") $(if $(FILE),--file "$(FILE)") $(if $(ENV),--env "$(ENV)")
 
 doctor: install ## Look at an AWS account, change nothing: ENV=environment CONFIG=file
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.doctor --cwd "$(CALLER)" \

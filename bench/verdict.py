@@ -1,20 +1,25 @@
 """`make bench-statistics`: processor time from what the judge left to the numbers of a comparison.
 
 Beside ours is what inspect_ai has of it: a clustered interval of a mean, by t and by bootstrap.
-It has no pairs in two orders, no reliability and no bounds to compare with.
+It has no pairs in two orders, no reliability and no bounds to compare with. And what evalica has:
+strengths of many models. It has no ranks and resamples rows, so whole prompts are drawn for it, and
+it fits every draw anew where ours takes one step from the fit.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
 import random
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from bench.installs import PEERS, InstallError, own_python
+from bench.installs import PEERS, InstallError, own_python, python_of
 from bench.processes import ROOT
 from bench.systems import INSPECT_AI, versions
 from bench.table import OURS, Result, machine, say, show, write
@@ -22,6 +27,11 @@ from bench.table import OURS, Result, machine, say, show, write
 RESULTS = ROOT / "bench" / "results" / "statistics.json"
 SIZES = (500, 5_000, 50_000)
 """Pairs; each is judged twice."""
+EVALICA = "evalica"
+MODELS = 20
+PROMPTS = (50, 500)
+"""That all of the models answer, each of them compared with each other."""
+RESAMPLES = 1_000
 
 METRICS = {
     "cpu_t": "the clustered t interval alone",
@@ -29,6 +39,7 @@ METRICS = {
     "cpu_compare": "all numbers of a comparison, ten categories",
     "cpu_read": "reading the judge's archive",
     "cpu_report": "drawing all charts and writing the report, once, matplotlib's import included",
+    "cpu_board": "strengths of all models, 1,000 resamples of prompts; evalica once",
     "cpu_import": "importing what the rest needs",
 }
 """In seconds of processor time; the median of the rounds but where it says once."""
@@ -46,6 +57,11 @@ def main(arguments: list[str] | None = None) -> int:
         results += measure(OURS, pairs, options.rounds)
         if not options.quick:
             results += measure(INSPECT_AI.name, pairs, options.rounds)
+    for prompts in (20,) if options.quick else PROMPTS:
+        models = 4 if options.quick else MODELS
+        results += measure_board(OURS, models, prompts, options.rounds)
+        if not options.quick:
+            results += measure_board(EVALICA, models, prompts, options.rounds)
     table(results)
     different = disagreements(results)
     for line in different:
@@ -61,24 +77,49 @@ def measure(system: str, pairs: int, rounds: int) -> list[Result]:
     """Let one system compute on the same scores, in a process of its own."""
     case = f"{2 * pairs:,} judgments"
     script = "nova_judge_verdict.py" if system == OURS else "inspect_ai_ci.py"
+    install = own_python if system == OURS else INSPECT_AI.install
+    said = answer(system, install, script, {**sample(pairs), "rounds": rounds})
+    if isinstance(said, str):
+        return [Result(system, case, "cpu_t", None, "s", said)]
+    found = [Result(system, case, name, said[name], "s") for name in METRICS if name in said]
+    return [*found, Result(system, case, "standard_error", said["standard_error"], "share")]
+
+
+def measure_board(system: str, models: int, prompts: int, rounds: int) -> list[Result]:
+    """Let one system rank the same models, in a process of its own."""
+    pairings = round_robin(models, prompts)
+    case = f"{models} models, {len(pairings) * prompts:,} pairs"
+    script = "nova_judge_board.py" if system == OURS else "evalica_board.py"
+    install = own_python if system == OURS else python_of(EVALICA)
+    asked = {"pairings": pairings, "rounds": rounds, "resamples": RESAMPLES}
+    said = answer(system, install, script, asked)
+    if isinstance(said, str):
+        return [Result(system, case, "cpu_board", None, "s", said)]
+    found = [Result(system, case, name, said[name], "s") for name in METRICS if name in said]
+    best = max(said["win_rates"].values())
+    return [*found, Result(system, case, "best_win_rate", best, "share")]
+
+
+def answer(
+    system: str, install: Callable[[], Path], script: str, question: dict[str, Any]
+) -> dict[str, Any] | str:
+    """Return what a script of bench/peers answers; a text says why there is no answer."""
     try:
-        python = (own_python if system == OURS else INSPECT_AI.install)()
+        python = install()
     except InstallError as error:
-        return [Result(system, case, "cpu_t", None, "s", f"cannot be installed: {error}")]
+        return f"cannot be installed: {error}"
     done = subprocess.run(
         [str(python), str(PEERS / script)],
-        input=json.dumps({**sample(pairs), "rounds": rounds}),
+        input=json.dumps(question),
         env={**os.environ, "PYTHONPATH": str(ROOT) if system == OURS else ""},
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        return [Result(system, case, "cpu_t", None, "s", last[:300])]
-    said = json.loads(done.stdout.splitlines()[-1])
-    found = [Result(system, case, name, said[name], "s") for name in METRICS if name in said]
-    return [*found, Result(system, case, "standard_error", said["standard_error"], "share")]
+        return (done.stderr.strip().splitlines() or ["no output"])[-1][:300]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def sample(pairs: int) -> dict[str, object]:
@@ -92,16 +133,43 @@ def sample(pairs: int) -> dict[str, object]:
     return {"scores": scores, "clusters": [f"article {group}" for group in groups]}
 
 
-def disagreements(results: list[Result]) -> list[str]:
-    """Name the cases in which systems computed different standard errors of the same scores."""
-    ours = {r.case: r.value for r in results if r.metric == "standard_error" and r.system == OURS}
+def round_robin(models: int, prompts: int) -> list[dict[str, Any]]:
+    """Every model against every other on the same prompts, later ones better; always the same."""
+    rng = random.Random(models * prompts)
+    quality = [[rng.gauss(n / models, 0.5) for n in range(models)] for _ in range(prompts)]
+    units = [f"prompt {n}" for n in range(prompts)]
+
+    def score(gap: float) -> float:
+        return 0.5 if abs(gap) < 0.3 else float(gap > 0)
+
     return [
-        f"{result.case}: the standard error of {result.system} is {result.value}, ours "
-        f"{ours.get(result.case)}"
-        for result in results
-        if result.metric == "standard_error"
-        and not math.isclose(result.value or 0.0, ours.get(result.case) or 0.0, rel_tol=1e-9)
+        {
+            "first": f"model {i}",
+            "second": f"model {j}",
+            "scores": [score(each[j] - each[i] + rng.gauss(0, 1)) for each in quality],
+            "units": units,
+        }
+        for i, j in itertools.combinations(range(models), 2)
     ]
+
+
+CHECKED = {"standard_error": 1e-9, "best_win_rate": 1e-4}
+"""What all systems must find, and by how much they may differ: evalica stops before it is there."""
+
+
+def disagreements(results: list[Result]) -> list[str]:
+    """Name the cases in which systems computed different numbers from the same scores."""
+    ours = {(r.case, r.metric): r.value for r in results if r.system == OURS}
+    found = []
+    for result in results:
+        own = ours.get((result.case, result.metric))
+        tolerance = CHECKED.get(result.metric)
+        if tolerance and not math.isclose(result.value or 0.0, own or 0.0, rel_tol=tolerance):
+            what = result.metric.replace("_", " ")
+            found.append(
+                f"{result.case}: the {what} of {result.system} is {result.value}, ours {own}"
+            )
+    return found
 
 
 def table(results: list[Result]) -> None:

@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from include.examples import Kind, kind_of
@@ -124,22 +125,34 @@ class Pairs:
         """Return every pair as a short row, in order."""
         from pyarrow import BufferReader, parquet
 
-        table = parquet.read_table(BufferReader(self._folder.read(_index(self._candidate))))
-        return [IndexRow(**row) for row in table.to_pylist()]
+        # `parquet.read_table` would import pandas first, for a second.
+        file = parquet.ParquetFile(BufferReader(self._folder.read(_index(self._candidate))))
+        return [IndexRow(**row) for row in file.read().to_pylist()]
+
+    def has_texts(self) -> bool:
+        """Whether the run keeps texts."""
+        name = _texts(self._candidate)
+        return name in self._folder.names(name)
 
     def texts(self, place: int) -> Texts | None:
         """Return the texts of one pair; None where they are not kept, or there is no such pair."""
+        return self.texts_of([place]).get(place)
+
+    def texts_of(self, places: Iterable[int]) -> dict[int, Texts]:
+        """Return the texts of some pairs by place, without those that `texts` has not."""
         from pyarrow import parquet
 
-        name = _texts(self._candidate)
-        if name not in self._folder.names(name):
-            return None
-        with self._folder.ranges(name) as file:
+        if not self.has_texts():
+            return {}
+        found: dict[int, Texts] = {}
+        with self._folder.ranges(_texts(self._candidate)) as file:
             stored = parquet.ParquetFile(file)
-            group, row = divmod(place, ROWS)
-            if not 0 <= place < stored.metadata.num_rows:
-                return None
-            return Texts(**stored.read_row_group(group).slice(row, 1).to_pylist()[0])
+            there = sorted(each for each in places if 0 <= each < stored.metadata.num_rows)
+            for group, members in groupby(there, key=lambda place: place // ROWS):
+                rows = stored.read_row_group(group)
+                for place in members:
+                    found[place] = Texts(**rows.slice(place % ROWS, 1).to_pylist()[0])
+        return found
 
 
 def score_of(texts: Texts) -> RubricScore | None:

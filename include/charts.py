@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from include import panels
 from include.panels import COLOURS, INK, PAGE, WIDTH, Panel, literal
-from include.records import Comparison
+from include.records import Board, Comparison
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,13 +46,19 @@ class Charts:
     """By their name in the run folder."""
 
 
-def draw(comparisons: Sequence[Comparison], threshold: float | None) -> Charts:
+def draw(
+    comparisons: Sequence[Comparison], threshold: float | None, board: Board | None = None
+) -> Charts:
     """Draw every comparison, for a page and as files; the first one's have the plain names."""
     if not comparisons:
         return Charts([], {})
     overview = panels.forest(comparisons, threshold)
     shown: list[tuple[str | None, Panel]] = [(None, overview)]
     files = _files("charts/win_rates", overview)
+    if board:
+        ranks = panels.ranks(board)
+        shown.append((None, ranks))
+        files |= _files(f"charts/{ranks.name}", ranks)
     for comparison in comparisons:
         suffix = "" if comparison is comparisons[0] else f"-{comparison.candidate}"
         six = panels.six(comparison, threshold)

@@ -25,7 +25,7 @@ from include.config import (
 from include.errors import ConfigError
 from include.files import MOST_LEVELS, Place, is_deep, is_there, read_yaml
 from include.prices import Prices
-from include.wording import listed, printable, short
+from include.wording import by_line, printable, short
 
 ROOT = Path(__file__).resolve().parent.parent / "dags"
 """Where `evaluations/`, `models/` and `environments/` are; $NOVA_JUDGE_CONFIG_DIR overrides it."""
@@ -150,7 +150,7 @@ def resolve_config(
         models.append(found and _with_parameters(found, evaluation.parameters))
     prices = environment and _try(problems, lambda: _load_prices(environment))
     if problems:
-        raise ConfigError(listed("\n".join(problems).splitlines()))
+        raise ConfigError(by_line("\n".join(problems).splitlines()))
     budgets = [each.budget_usd for each in (evaluation, environment) if each.budget_usd]
     resolved = {
         "evaluation": evaluation.evaluation,
@@ -308,7 +308,7 @@ def _read(path: Path) -> tuple[dict[str, Any], _Source]:
         raise ConfigError(f"{name} is not YAML or JSON: {error}") from None
     if document.twice:
         twice = (f"{name}:{n}: {printable(key)} is there twice" for key, n in document.twice)
-        raise ConfigError(listed(twice))
+        raise ConfigError(by_line(twice))
     data = document.data
     if not isinstance(data, dict):
         raise ConfigError(f"{name}: expected keys and values, found {type(data).__name__}")
@@ -328,7 +328,7 @@ def _check(cls: Any, data: Any, source: _Source) -> Any:
         problems = dict.fromkeys(
             _problem(model, data, each, source) for each in error.errors() if not _beside(each)
         )
-        raise ConfigError(listed(problems)) from None
+        raise ConfigError(by_line(problems)) from None
 
 
 def _beside(error: Any) -> bool:

@@ -12,6 +12,7 @@ Each message says where (file, row, key or resource), what was expected and what
     ├── ResponsesError     responses that a comparison needs are not there; a retry finds no others
     ├── JudgeJobError      the judge's training job failed or was stopped
     ├── ResultsError       what the judge wrote cannot be read
+    ├── LabelsError        people's labels cannot be read, or are not about this run
     └── ErasureError       what should be gone is still on S3
 """
 
@@ -54,6 +55,10 @@ class ResultsError(JudgeError):
 
 class BudgetError(JudgeError):
     """What the run may cost does not suffice for this."""
+
+
+class LabelsError(JudgeError):
+    """People's labels cannot be read, or are not about this run."""
 
 
 class ErasureError(JudgeError):

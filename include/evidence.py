@@ -51,7 +51,7 @@ def rubric_scores(folder: RunFolder, candidate: str, ids: Container[str]) -> dic
 
 def _said(folder: RunFolder, candidate: str) -> dict[str, tuple[tuple[Any, ...], ...]]:
     """Return order, verdict and error of each prompt's judgments; equal ones are one object."""
-    table = parquet.read_table(BufferReader(folder.read(f"judgments/{candidate}.parquet")))
+    table = parquet.ParquetFile(BufferReader(folder.read(f"judgments/{candidate}.parquet"))).read()
     said: dict[str, tuple[tuple[Any, ...], ...]] = {}
     known: dict[tuple[Any, ...], tuple[Any, ...]] = {}
     for batch in table.to_batches(max_chunksize=10_000):

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from include.records import Comparison, OrderCount, Preference, WinRate
-from include.wording import count, level, percent, with_interval
+from include.records import Board, BoardModel, Comparison, OrderCount, Preference, WinRate
+from include.wording import count, level, percent, ranks_told, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -344,6 +344,64 @@ def _forest_row(
     box = {"facecolor": PAGE, "edgecolor": "none", "pad": 1}
     axes.text(0, place - 0.36, name, va="center", color=INK, weight=weight, bbox=box)
     axes.text(100, place - 0.36, text, va="center", ha="right", color=INK, weight=weight, bbox=box)
+
+
+def ranks(board: Board) -> Panel:
+    """The ranks that each model may have, the strongest model first."""
+    last = len(board.models)
+
+    def paint(axes: Axes) -> None:
+        for place, each in enumerate(board.models):
+            _ranks_row(axes, place, each, each.model == board.baseline, last)
+        axes.set_xlim(0.5, last + 0.5)
+        axes.set_xticks(sorted({1, *range(5, last, 5), last}) if last > 8 else range(1, last + 1))
+        axes.set_yticks([])
+        axes.set_ylim(last - 0.45, -0.8)
+        axes.set_xlabel(f"rank, {level(board.confidence_level)} for all together", color=INK)
+        _plain(axes, "x")
+
+    return Panel(
+        name="ranks",
+        title="Ranks that each model may have",
+        unit="pairs",
+        text="Ranks: "
+        + "; ".join(
+            f"{each.model} {ranks_told(each.best_rank, each.worst_rank)}" for each in board.models
+        )
+        + ".",
+        rows=[
+            {
+                "model": each.model,
+                "best rank": each.best_rank,
+                "worst rank": each.worst_rank,
+                "win rate against the baseline": each.win_rate,
+                "low": each.low,
+                "high": each.high,
+                "log-strength": each.log_strength,
+            }
+            for each in board.models
+        ],
+        paint=paint,
+        height=1.1 + 0.5 * last,
+    )
+
+
+def _ranks_row(axes: Axes, place: int, each: BoardModel, is_baseline: bool, last: int) -> None:
+    colour = BASELINE if is_baseline else CANDIDATE
+    axes.barh(
+        place,
+        each.worst_rank - each.best_rank + 0.8,
+        left=each.best_rank - 0.4,
+        height=0.26,
+        color=colour,
+        hatch=HATCHES[colour],
+        edgecolor=PAGE,
+    )
+    name = _name(each.model, 26) + (" (baseline)" if is_baseline else "")
+    text = ranks_told(each.best_rank, each.worst_rank)
+    box = {"facecolor": PAGE, "edgecolor": "none", "pad": 1}
+    axes.text(0.5, place - 0.36, name, va="center", color=INK, weight="bold", bbox=box)
+    axes.text(last + 0.5, place - 0.36, text, va="center", ha="right", color=INK, bbox=box)
 
 
 BOTH_ORDERS = [

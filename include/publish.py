@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from include import (
+    board,
     charts,
     costs,
     drift,
@@ -23,7 +24,9 @@ from include import (
     examples,
     gate,
     history,
+    human,
     judge,
+    labels,
     ledger,
     model_summary,
     overview,
@@ -40,6 +43,7 @@ from include import (
 )
 from include.config import CANARIES, BedrockModel, Model, RunConfig, SageMakerModel
 from include.records import (
+    Board,
     Comparison,
     Cost,
     EarlierRun,
@@ -57,9 +61,12 @@ from include.records import (
     SystemPrompt,
 )
 from include.storage import RunFolder
+from include.wording import listed
 
 SCHEMA_VERSION = "1.0"
 PACKAGES = ("apache-airflow", "apache-airflow-providers-amazon", "boto3", "nova-judge-airflow")
+
+STALE = "labels_stale"
 
 COMPARISON: TypeAdapter[Comparison] = TypeAdapter(Comparison)
 SUMMARY: TypeAdapter[Summary] = TypeAdapter(Summary)
@@ -79,7 +86,8 @@ def publish(
     """Write what a person and a program want to know of a run.
 
     A candidate without a comparison is a warning and makes the run partial, or failed if there is
-    no comparison at all; a budget that stopped it makes it capped. What there is, is published.
+    no comparison at all; a budget that stopped it makes it capped. What there is, is published,
+    people's labels included; those that have become stale are a warning.
 
     Args:
         config: Of the run.
@@ -127,7 +135,10 @@ def publish(
         judge_in_doubt=drift.doubt(earlier, image, digest, judge_change),
         capped=capped,
     )
-    drawn = charts.draw(comparisons, decision.threshold)
+    ranked, about_board = _board(config, folder, comparisons)
+    drawn = charts.draw(comparisons, decision.threshold, ranked)
+    provenance = _provenance(config, index, image, digest, results)
+    comparisons, stale = _with_labels(folder, comparisons, config.evaluation, provenance)
     summary = Summary(
         schema_version=SCHEMA_VERSION,
         status="capped" if capped else _status(config, comparisons),
@@ -142,7 +153,7 @@ def publish(
             account_id=config.environment.account_id,
             region=config.environment.region,
         ),
-        provenance=_provenance(config, index, image, digest, results),
+        provenance=provenance,
         gate=decision,
         warnings=[
             *([Notice("capped", capped)] if capped else []),
@@ -156,6 +167,8 @@ def publish(
             *(notice for model in models for notice in model_summary.flags(model)),
             *_from_judge(comparisons, results),
             *_judge_moved(results, judge_change),
+            *about_board,
+            *stale,
         ],
         cost=cost,
         artifacts={
@@ -168,18 +181,73 @@ def publish(
         judge_change=judge_change,
         screens=screened,
         store_text=config.store_text,
+        board=ranked,
     )
     if accepted and earlier:
         summary = dataclasses.replace(summary, accepted=_accepted(accepted, earlier, summary))
     for name, file in drawn.files.items():
         folder.write(name, file, CONTENT_TYPES[name.rpartition(".")[2]])
-    shown = _examples(config, comparisons, folder)
-    page = report.render(summary, drawings=drawn.drawings, examples=shown)
-    folder.write(storage.REPORT, page, "text/html; charset=utf-8")
+    _write_report(summary, folder, drawn.drawings)
     trend.write(output, summary, folder)
     overview.add(output, trend.rows(summary, folder))
+    return _write_summary(summary, folder)
+
+
+def publish_labels(folder: RunFolder) -> Summary:
+    """Put people's labels into summary and report of a run; all else stays what the run has said.
+
+    Args:
+        folder: Of a run that has a summary.
+
+    Returns:
+        The summary as it is now.
+    """
+    summary = SUMMARY.validate_json(folder.read(storage.SUMMARY))
+    comparisons, stale = _with_labels(
+        folder, summary.comparisons, summary.evaluation, summary.provenance
+    )
+    kept = [warning for warning in summary.warnings if warning.code != STALE]
+    summary = dataclasses.replace(summary, comparisons=comparisons, warnings=[*kept, *stale])
+    drawn = charts.draw(comparisons, summary.gate.threshold, summary.board)
+    _write_report(summary, folder, drawn.drawings)
+    _write_summary(summary, folder)
+    return summary
+
+
+def _write_report(summary: Summary, folder: RunFolder, drawings: Sequence[charts.Drawing]) -> None:
+    page = report.render(summary, drawings=drawings, examples=_examples(summary, folder))
+    body = page.encode("utf-8", "replace")  # texts may hold half a character
+    folder.write(storage.REPORT, body, "text/html; charset=utf-8")
+
+
+def _write_summary(summary: Summary, folder: RunFolder) -> str:
     body = json.dumps(dataclasses.asdict(summary), indent=2, allow_nan=False)
     return folder.write(storage.SUMMARY, body)
+
+
+def _with_labels(
+    folder: RunFolder,
+    comparisons: Sequence[Comparison],
+    evaluation: str,
+    provenance: dict[str, Any],
+) -> tuple[list[Comparison], list[Notice]]:
+    """Add what people's labels say, where there are any that are not stale."""
+    found, notices = [], []
+    for comparison in comparisons:
+        name = comparison.candidate
+        stored = labels.stored(folder, name)
+        result = stale = None
+        if stored and comparison.evidence == "aggregate":
+            stale = "the judge has left no details per pair"
+        elif stored:
+            about = labels.judged(evaluation, provenance, comparison.baseline, name)
+            stale = labels.why_stale(stored, about, evidence.resolved_pairs(folder, name))
+        if stored and not stale:
+            result = human.summarize(stored, evidence.resolved_pairs(folder, name), comparison)
+        if stale:
+            notices.append(Notice(STALE, f"{name}: people's labels are stale: {stale}"))
+        found.append(dataclasses.replace(comparison, human=result))
+    return found, notices
 
 
 def _results(config: RunConfig, folder: RunFolder) -> list[dict[str, Any]]:
@@ -315,6 +383,56 @@ def _gate(
         first=first,
         judge_in_doubt=judge_in_doubt,
     )
+
+
+def _board(
+    config: RunConfig, folder: RunFolder, comparisons: Sequence[Comparison]
+) -> tuple[Board | None, list[Notice]]:
+    """Put all models on one scale where several comparisons know the preference of each pair."""
+    between, notices = _between_candidates(config, folder)
+    found = {**{each.candidate: each for each in comparisons}, **between}
+    if len(found) < 2 or any(each.evidence == "aggregate" for each in found.values()):
+        return None, notices
+    scores = [
+        board.scores_of(each.baseline, each.candidate, evidence.resolved_pairs(folder, key))
+        for key, each in found.items()
+    ]
+    baseline = config.baseline.name
+    alone = board.unconnected(scores, baseline)
+    if alone:
+        message = f"there is no board of all models: no preference links {listed(alone)} to"
+        return None, [*notices, Notice("no_board", f"{message} {baseline}")]
+    doubts = (
+        f"comparing {each.candidate} with {each.baseline}, {each.unreliable}"
+        for each in found.values()
+        if each.unreliable
+    )
+    ranked = board.rank(
+        scores,
+        baseline=baseline,
+        confidence_level=config.confidence_level,
+        doubt=next(doubts, None),
+    )
+    return ranked, notices
+
+
+def _between_candidates(
+    config: RunConfig, folder: RunFolder
+) -> tuple[dict[str, Comparison], list[Notice]]:
+    """Return the comparisons of candidates with each other by their keys, and which are missing."""
+    found, notices = dict[str, Comparison](), list[Notice]()
+    for each in config.pairings:
+        if each.baseline == config.baseline.name:
+            continue
+        result = folder.read_json(f"comparisons/{each.key}.json")
+        if result is None:
+            message = (
+                f"{each.candidate} was not compared with {each.baseline}; see its failed tasks"
+            )
+            notices.append(Notice("comparison_missing", message))
+        else:
+            found[each.key] = COMPARISON.validate_python(result["comparison"])
+    return found, notices
 
 
 def _missing(config: RunConfig, comparisons: Sequence[Comparison]) -> list[Notice]:
@@ -457,18 +575,16 @@ def _accepted(accepted: RunFolder, earlier: Summary, summary: Summary) -> Earlie
     return EarlierRun(earlier.run_id, earlier.started_at, accepted.uri, found)
 
 
-def _examples(
-    config: RunConfig, comparisons: Sequence[Comparison], folder: RunFolder
-) -> list[report.ReportPairs]:
+def _examples(summary: Summary, folder: RunFolder) -> list[report.ReportPairs]:
     """Pick the pairs that the report shows; of all others, no text stays in memory.
 
     Where the run keeps no texts, pairs are named and none of their texts is shown.
     """
     shown: defaultdict[examples.Kind, list[report.ReportPair]] = defaultdict(list)
     totals: Counter[examples.Kind] = Counter()
-    for comparison in comparisons:
-        name = comparison.candidate
-        samples = examples.pick(evidence.resolved_pairs(folder, name), candidates=len(comparisons))
+    for comparison in summary.comparisons:
+        name, several = comparison.candidate, len(summary.comparisons)
+        samples = examples.pick(evidence.resolved_pairs(folder, name), candidates=several)
         ids = {resolved.pair.prompt_id for sample in samples for resolved in sample.pairs}
         scores = evidence.rubric_scores(folder, name, ids)
         for sample in samples:
@@ -478,7 +594,7 @@ def _examples(
                     resolved,
                     name,
                     scores.get(resolved.pair.prompt_id),
-                    with_texts=config.store_text,
+                    with_texts=summary.store_text,
                 )
                 for resolved in sample.pairs
             ]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from include import judge_table
 from include.errors import ConfigError
 from include.files import is_deep, read_yaml
-from include.wording import listed, printable, short
+from include.wording import by_line, printable, short
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
 
@@ -140,7 +140,7 @@ def override(recipe: Recipe, overrides: Mapping[str, Any], *, name: str = "recip
     wanted = dict(_items(overrides))
     problems = [problem for key in wanted if (problem := _refusal(key))]
     if problems:
-        raise ConfigError(listed(problems))
+        raise ConfigError(by_line(problems))
     changed = copy.deepcopy(recipe)
     for key, value in wanted.items():
         section, _, last = key.partition(".")
@@ -213,7 +213,7 @@ def _check(recipe: dict[str, Any], place: Callable[[str], str]) -> None:
     except ValidationError as error:
         problems = [_explain(problem) for problem in error.errors()]
     if problems:
-        raise ConfigError(listed(f"{place(printable(key))}: {said}" for key, said in problems))
+        raise ConfigError(by_line(f"{place(printable(key))}: {said}" for key, said in problems))
 
 
 def _explain(problem: Any) -> tuple[str, str]:

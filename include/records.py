@@ -500,6 +500,104 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What labels are about; where one of these is another, they are stale."""
+
+    comparison: str
+    """Stands for evaluation, baseline and candidate, without naming them."""
+    dataset: str | None
+    """SHA-256 of the prompts; None, here and below: not known, and no other."""
+    judge_image: str | None
+    judge_image_digest: str | None
+    recipe: str | None
+    """SHA-256 of the judge's recipe."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """What people prefer in one pair."""
+
+    prompt_id: str
+    preference: Preference
+    baseline: str
+    """SHA-256 of the baseline's response."""
+    candidate: str
+    people: int = 1
+    """How many labelled it."""
+
+
+Drawn = Literal["random", "chosen"]
+"""How the pairs to be labelled were found: only `random` ones stand for all others."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """People's preferences in pairs of one comparison."""
+
+    judged: Judged
+    drawn: Drawn
+    labels: list[Label]
+    unlabelled: int
+    """Rows of the form that were left empty."""
+
+
+@dataclass(frozen=True)
+class Kappa:
+    """Cohen's kappa: agreement beyond chance. 0: none, 1: always."""
+
+    estimate: float | None
+    """None where both always say one and the same thing."""
+    low: float | None
+    high: float | None
+    confidence_level: float
+    method: str
+
+
+@dataclass(frozen=True)
+class ConfusionCount:
+    """Pairs by what people and the judge prefer."""
+
+    human: Preference
+    judge: Preference
+    pairs: int
+
+
+@dataclass(frozen=True)
+class CategoryAgreement:
+    """People and the judge within one category of prompts; adjusted for nothing."""
+
+    category: str
+    agreement: Rate
+    confusion: list[ConfusionCount]
+
+
+@dataclass(frozen=True)
+class HumanResult:
+    """What people's labels say about the judge; it decides nothing."""
+
+    sentence: str
+    labels: int
+    """Pairs with a label."""
+    unlabelled: int
+    """Rows of the form that were left empty."""
+    drawn: Drawn
+    agreement: Rate
+    """Of the labelled pairs, those on which people and the judge prefer the same."""
+    kappa: Kappa
+    confusion: list[ConfusionCount]
+    """All nine."""
+    by_category: list[CategoryAgreement]
+    alone: WinRate | None
+    """The candidate's win rate by the labels alone; None where their pairs are not random."""
+    corrected: WinRate | None
+    """By labels and judge together, as people would see all pairs; None as above."""
+    weight: float | None
+    """How far the corrected one uses the judge, from 0 (not at all) to 1."""
+    doubt: str | None
+    """Why the verdict is to be doubted; None: the labels give no reason."""
+
+
+@dataclass(frozen=True)
 class BothPrefer:
     """Pairs by what two judges prefer."""
 
@@ -519,6 +617,7 @@ class SecondJudge:
     win_rate: WinRate
     agreement: Rate
     """Of the pairs with a preference of both judges, those with the same one."""
+    kappa: Kappa
     table: list[BothPrefer]
     """These pairs, the commonest first."""
     opposed: list[str]
@@ -566,6 +665,8 @@ class Comparison:
     """None without a second judge, or where one of the two left no preferences of single pairs."""
     partial: str | None = None
     """Which prompts it does not rest on, as the budget was reached; None: it rests on all."""
+    human: HumanResult | None = None
+    """What people's labels say about the judge; None without labels."""
 
 
 @dataclass(frozen=True)
@@ -825,6 +926,61 @@ class ModelSummary:
 
 
 @dataclass(frozen=True)
+class BoardModel:
+    """One model's place among all models of a run."""
+
+    model: str
+    log_strength: float
+    """Its Bradley-Terry strength over the baseline's, natural logarithm, with one imagined win and
+    loss per candidate, so that it is finite; the ranks rest on it."""
+    win_rate: float
+    """Against the baseline, as the strengths have it, nothing imagined; 0.5 for the baseline."""
+    low: float | None
+    """Of the win rate; all intervals and ranks hold together. None: the baseline, or one unit."""
+    high: float | None
+    best_rank: int
+    """1 + the models that are surely stronger."""
+    worst_rank: int
+    """All models but those that are surely weaker."""
+    not_told_from: list[str]
+    """Models that it can be told neither stronger nor weaker than."""
+
+
+@dataclass(frozen=True)
+class BoardPairing:
+    """Two models that were compared, and how that fits their strengths."""
+
+    first: str
+    second: str
+    pairs: int
+    """With a preference."""
+    observed: float
+    """The second model's win rate, ties half."""
+    expected: float
+    """What the strengths say it is."""
+    fits: bool
+    """Whether the two differ by no more than chance would have it."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """All models of a run on one scale, each with the set of ranks that it may have."""
+
+    baseline: str
+    models: list[BoardModel]
+    """The strongest first."""
+    pairings: list[BoardPairing]
+    units: int
+    """Independent prompts or groups, over all pairings."""
+    confidence_level: float
+    """Of all intervals and all sets of ranks together."""
+    only_with_baseline: bool
+    """Whether no two candidates were compared with each other."""
+    method: str
+    sentence: str
+
+
+@dataclass(frozen=True)
 class Summary:
     """The numbers of one run: summary.json."""
 
@@ -853,3 +1009,5 @@ class Summary:
     """Of the judge, where canaries were asked for, and of each model's responses."""
     store_text: bool = True
     """False: the run folder keeps digests instead of texts, and the report shows no text."""
+    board: Board | None = None
+    """All models on one scale; None with one candidate, or without preferences of single pairs."""

@@ -26,10 +26,12 @@ from include.records import (
     Verdict,
 )
 from include.trust import trust
-from include.wording import count, level, percent
+from include.wording import count, level, listed, percent, ranks_told
 
 TEMPLATES = Path(__file__).parent / "templates"
 
+MOST_NAMES = 4
+"""Of models that one cannot be told apart from; of more, the table says how many they are."""
 LONGEST_TEXT = 20_000
 """Characters of a prompt or response that are shown."""
 SHORTEST_CUT = 2_000
@@ -143,6 +145,8 @@ def render(
         anchor=partial(_anchor, {id(pair): n for n, pair in enumerate(_pairs(examples))}),
         duration=duration(summary.started_at, summary.ended_at),
         severity=severity,
+        ranks=ranks_told,
+        some=some_names,
         drawings=drawings,
         svg=Markup,
         statistics=statistics_rows,
@@ -205,6 +209,13 @@ def worst_category(comparison: Comparison) -> CategoryResult | None:
     if len(known) < 2:
         return None
     return min(known, key=lambda each: (each.win_rate.estimate, each.category))
+
+
+def some_names(names: Sequence[str]) -> str:
+    """Return names as a cell of a table has room for."""
+    if len(names) > MOST_NAMES:
+        return f"{len(names)} models"
+    return listed(names) if names else "none"
 
 
 def first_losses(examples: Sequence[ReportPairs], candidate: str) -> list[ReportPair]:

@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 from include.errors import DatasetError
 from include.files import is_there
 from include.storage import split_uri
-from include.wording import listed, printable, short
+from include.wording import by_line, printable, short
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -93,7 +93,7 @@ class Rows:
                 hint = f"; did you mean {close[0]!r}?" if close else ""
                 problems.append(f"{key}: {self.name} has no column {short(column)}{hint}")
         if problems:
-            raise DatasetError(listed([*problems, f"its columns are {', '.join(there)}"]))
+            raise DatasetError(by_line([*problems, f"its columns are {', '.join(there)}"]))
 
 
 class Problems:
@@ -119,7 +119,7 @@ class Problems:
         if self.count:
             more = f"\n  and {self.count - SHOWN} more" if self.count > SHOWN else ""
             raise DatasetError(
-                f"{self.name} has rows that cannot be used:\n{listed(self._first)}{more}"
+                f"{self.name} has rows that cannot be used:\n{by_line(self._first)}{more}"
             )
 
 
@@ -300,34 +300,39 @@ def _object(place: str, item: Any) -> Row:
 
 
 def _from_csv(name: str, file: io.BufferedIOBase) -> Iterator[Row]:
-    """Read columns as text: an id 007 stays one.
+    """Read columns as text: an id 007 stays one. Semicolons may stand for the commas.
 
     The standard library, not pyarrow: rows may be of any size, and errors name the line.
     """
     csv.field_size_limit(sys.maxsize)  # of the process; there is no other way to lift it
     # Cells may hold line ends, and a lone carriage return may end a row.
     lines = (part for line in _lines(name, file) for part in io.StringIO(line, newline=""))
-    table = csv.reader(lines, strict=True)
+    table, above = csv.reader(lines, strict=True), 0
     try:
         header = next((cells for cells in table if cells), None)
         if header is None:
             raise DatasetError(f"{name} cannot be read: expected a header, found nothing")
+        if (
+            len(header) == 1 and ";" in header[0]
+        ):  # a spreadsheet's, of a country with decimal commas
+            header, above = header[0].split(";"), table.line_num
+            table = csv.reader(lines, delimiter=";", strict=True)
         twice = sorted({column for column in header if header.count(column) > 1})
         if twice:
             raise DatasetError(
-                f"{name}:{table.line_num}: column {twice[0]!r} is there more than once"
+                f"{name}:{above + table.line_num}: column {twice[0]!r} is there more than once"
             )
         for cells in table:
             if not cells:  # a blank line
                 continue
             if len(cells) != len(header):
                 raise DatasetError(
-                    f"{name}:{table.line_num}: expected {len(header)} cells as in the header, "
-                    f"found {len(cells)}"
+                    f"{name}:{above + table.line_num}: expected {len(header)} cells as in the "
+                    f"header, found {len(cells)}"
                 )
             yield dict(zip(header, cells, strict=True))
     except csv.Error as error:
-        raise DatasetError(f"{name}:{table.line_num}: not CSV: {error}") from None
+        raise DatasetError(f"{name}:{above + table.line_num}: not CSV: {error}") from None
 
 
 def _from_parquet(name: str, file: io.BufferedIOBase) -> Iterator[Row]:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import NamedTuple
 
+from include.agreement import Rated, kappa_interval
 from include.intervals import cluster_t_interval
 from include.preferences import ResolvedPair, units_of
-from include.records import BothPrefer, Comparison, Rate, SecondJudge
+from include.records import BothPrefer, Comparison, Kappa, Preference, Rate, SecondJudge
 
 OPPOSED = 20
 """Prompts that are named on which the judges contradict each other."""
+
+
+class _Both(NamedTuple):
+    row: ResolvedPair
+    first: Preference
+    second: Preference
 
 
 def compare_judges(
@@ -28,28 +36,32 @@ def compare_judges(
         second: The same with what the second judge said.
         recipe: The second judge's model and task.
         found: What its judgments come to.
-        confidence_level: Of the interval of their agreement.
+        confidence_level: Of the intervals of their agreement and of kappa.
 
     Returns:
         None if no pair has a preference of both. Pairs with identical responses, about which
         neither was asked, do not count.
     """
-    others = {each.pair.prompt_id: each.preference for each in second if asked(each)}
-    rows = [each for each in first if asked(each) and each.pair.prompt_id in others]
+    others = {each.pair.prompt_id: each.preference for each in second if _asked(each)}
     both = [
-        (row.pair.prompt_id, row.preference, others[row.pair.prompt_id], row.unit)
-        for row in rows
-        if row.preference
+        _Both(row, row.preference, other)
+        for row in first
+        if _asked(row) and row.preference and (other := others.get(row.pair.prompt_id))
     ]
-    table = Counter((one, other) for _, one, other, _ in both if one and other)
-    if not table:
+    if not both:
         return None
-    same = [float(one == other) for _, one, other, _ in both]
+    unit, units = units_of([each.row for each in both]), [each.row.unit for each in both]
+    same = [each.first == each.second for each in both]
     rate = cluster_t_interval(
-        same, [each[3] for each in both], confidence_level, units_of(rows), "one yes and one no"
+        list(map(float, same)), units, confidence_level, unit, "one yes and one no"
     )
+    rated = [Rated(each.row.unit, each.first, each.second) for each in both]
+    kappa = kappa_interval(rated, ("baseline", "candidate"), confidence_level, unit)
+    table = Counter((each.first, each.second) for each in both)
     opposed = [
-        prompt_id for prompt_id, one, other, _ in both if {one, other} == {"candidate", "baseline"}
+        each.row.pair.prompt_id
+        for each in both
+        if {each.first, each.second} == {"candidate", "baseline"}
     ]
     return SecondJudge(
         recipe=recipe,
@@ -62,15 +74,15 @@ def compare_judges(
             rate.high,
             confidence_level,
             rate.method,
-            int(sum(same)),
+            sum(same),
             len(same),
         ),
+        kappa=Kappa(kappa.estimate, kappa.low, kappa.high, confidence_level, kappa.method),
         table=[BothPrefer(*said, count) for said, count in table.most_common()],
         opposed=opposed[:OPPOSED],
         rubric=found.rubric,
     )
 
 
-def asked(row: ResolvedPair) -> bool:
-    """Whether a judge was asked about a pair, and prefers something."""
-    return row.pair.status == "judged" and row.preference is not None
+def _asked(row: ResolvedPair) -> bool:
+    return row.pair.status == "judged"

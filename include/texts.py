@@ -25,7 +25,7 @@ from include.storage import RunFolder
 KEPT = re.compile(
     r"""
     (config|summary|estimate|ended|no-texts)\.json | report\.html
-    | (recipe|charts|judgments|comparisons|notices|progress|spent|capped)/.+
+    | (recipe|charts|judgments|comparisons|labels|notices|progress|spent|capped)/.+
     | prompts/index\.json | responses/[^/]+/settings\.json
     | (prompts|responses/[^/]+|pairs/[^/]+)/digests\.jsonl
     | batch/[^/]+/\d+/job\.json | browse/[^/]+/index\.parquet | judge/.+/summarized-[0-9a-f]+

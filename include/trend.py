@@ -237,5 +237,5 @@ def _rows(body: bytes) -> Iterator[TrendRow]:
     from pyarrow import BufferReader, parquet
 
     names = columns()
-    for row in parquet.read_table(BufferReader(body)).to_pylist():
+    for row in parquet.ParquetFile(BufferReader(body)).read().to_pylist():
         yield TrendRow(**{name: row.get(name) for name in names})

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from include.reconcile import contradictions
-from include.records import Comparison
-from include.wording import percent, with_interval
+from include.records import Comparison, HumanResult
+from include.wording import percent, plural, with_interval
 
 FAIR = 0.5
 """Of the judgments that name a winner, those for either position from a judge that ignores it."""
@@ -39,6 +39,7 @@ def trust(comparison: Comparison) -> list[Trust]:
             comparison.evidence != "per_pair",
         ),
         *_equal_length(comparison),
+        *_people(comparison.human),
     ]
 
 
@@ -72,6 +73,21 @@ def _consistency(comparison: Comparison) -> Trust:
     if lean and leans and lean.estimate is not None:
         text += f"; position A wins {percent(lean.estimate)} of the judgments"
     return Trust("Judge's two orders", text, leans or share < UNSTEADY)
+
+
+def _people(found: HumanResult | None) -> list[Trust]:
+    """Say what people's labels come to; nothing where nobody was asked."""
+    if found is None:
+        return []
+    agreement, corrected = found.agreement, found.corrected
+    shown = with_interval(agreement.estimate or 0.0, agreement.low, agreement.high)
+    text = f"agree with the judge on {shown} of {plural(found.labels, 'labelled pair')}"
+    if corrected and corrected.estimate is not None:
+        wins = with_interval(corrected.estimate, corrected.low, corrected.high)
+        text += f"; win rate corrected by their labels {wins}"
+    if found.doubt:
+        text += f"; {found.doubt}"
+    return [Trust("People", text, found.doubt is not None)]
 
 
 def _nova(comparison: Comparison) -> Trust:

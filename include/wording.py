@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 MOST_LINES = 20
@@ -39,6 +39,26 @@ def level(confidence: float) -> str:
 def plural(count: int, noun: str) -> str:
     """How many of something."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a row, as a sentence has them.
+
+    Example:
+        >>> listed(["a"]), listed(["a", "b", "c"])
+        ('a', 'a, b and c')
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def ranks_told(best: int, worst: int) -> str:
+    """A set of ranks.
+
+    Example:
+        >>> ranks_told(1, 1), ranks_told(2, 4)
+        ('1', '2 to 4')
+    """
+    return f"{best}" if best == worst else f"{best} to {worst}"
 
 
 def with_interval(estimate: float, low: float | None, high: float | None) -> str:
@@ -93,7 +113,7 @@ def short(value: Any, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def listed(problems: Iterable[str]) -> str:
+def by_line(problems: Iterable[str]) -> str:
     """Problems line by line: the first ones, and how many more there are."""
     lines = [
         line if len(line) <= MOST_CHARACTERS else f"{line[:MOST_CHARACTERS]}..."

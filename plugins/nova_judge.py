@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import threading
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -16,17 +19,43 @@ BASE = urlsplit(home()).path
 
 
 class Pages:
-    """The pages' app, built when somebody first asks: every process of Airflow loads plugins."""
+    """The pages' app, built where it is asked for: every process of Airflow loads plugins."""
 
     def __init__(self) -> None:
         self._app: Any = None
+        self._building = threading.Lock()
+
+    def build(self) -> None:
+        """Build it, and import what its pages need."""
+        with self._building:
+            if self._app is None:
+                import pyarrow.parquet  # noqa: F401
+
+                from include.web.app import create_app
+
+                self._app = create_app()
+                # Else Python's collector now and then looks through all of Airflow for a second.
+                gc.freeze()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request (ASGI)."""
         if self._app is None:
-            from include.web.app import create_app
+            await asyncio.to_thread(self.build)
+        await self._app(scope, receive, send)
 
-            self._app = create_app()
+
+PAGES = Pages()
+
+
+class Ahead:
+    """Builds the pages when the api-server starts, beside its other work (ASGI middleware)."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        threading.Thread(target=PAGES.build, daemon=True).start()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Hand on a request."""
         await self._app(scope, receive, send)
 
 
@@ -36,7 +65,10 @@ class NovaJudgePlugin(AirflowPlugin):
     name = "nova_judge"
     operator_extra_links: ClassVar[list[object]] = [link() for link in LINKS]
     fastapi_apps: ClassVar[list[dict[str, object]]] = [
-        {"app": Pages(), "url_prefix": PREFIX, "name": "Nova Judge"}
+        {"app": PAGES, "url_prefix": PREFIX, "name": "Nova Judge"}
+    ]
+    fastapi_root_middlewares: ClassVar[list[dict[str, object]]] = [
+        {"middleware": Ahead, "name": "Nova Judge"}
     ]
     external_views: ClassVar[list[dict[str, str]]] = [
         {

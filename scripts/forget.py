@@ -33,6 +33,16 @@ def _size(found: Sequence[Stored]) -> str:
     return f"{sum(each.bytes for each in found):,} bytes"
 
 
+def locate(output: RunFolder, wanted: str) -> Place:
+    """Find a run of any DAG of this project.
+
+    Raises:
+        ConfigError: It is no run of this environment, or more than one; with the nearest names.
+    """
+    dag_ids = [names.GENERAL_DAG, *(names.dag_id(path.stem) for path in evaluation_files())]
+    return forgetting.locate(output, wanted, dag_ids)
+
+
 def is_wanted(yes: bool) -> bool:
     """Ask the person at the terminal.
 
@@ -55,8 +65,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         output = doctor.output(arguments.env)
-        dag_ids = [names.GENERAL_DAG, *(names.dag_id(path.stem) for path in evaluation_files())]
-        place = forgetting.locate(output, arguments.run, dag_ids)
+        place = locate(output, arguments.run)
         still = forgetting.going_on(place.folder(output))
         if still:
             raise ConfigError(

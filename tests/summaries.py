@@ -3,7 +3,9 @@
 from dataclasses import replace
 from html.parser import HTMLParser
 
+from include.board import PairingScores, rank
 from include.records import (
+    Board,
     Change,
     ErrorExample,
     Gate,
@@ -142,3 +144,22 @@ CHANGE = Change(
     sign_test_p_value=0.007,
     left_out=LeftOut(0, 0, 0, 0),
 )
+
+
+def make_board(*, wins=(80, 78), met=False, **changes) -> Board:
+    """A board of qwen, claude and mistral on 100 prompts.
+
+    Args:
+        wins: How many claude and mistral win against qwen.
+        met: Whether mistral was compared with claude too, and lost nearly all.
+        changes: Made to the board.
+    """
+    units = [f"prompt {n}" for n in range(100)]
+
+    def pairing(first, second, won):
+        return PairingScores(first, second, [1.0] * won + [0.0] * (100 - won), units)
+
+    pairings = [pairing("qwen", "claude", wins[0]), pairing("qwen", "mistral", wins[1])]
+    if met:
+        pairings.append(pairing("claude", "mistral", 4))
+    return replace(rank(pairings, baseline="qwen", confidence_level=0.95), **changes)

@@ -58,10 +58,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rubric": {"cells", "intervals", "records"},
     "judge_output": {"cells", "errors", "records", "rubric", "wording"},
     "intervals": set(),
+    "agreement": {"intervals"},
     "preferences": {"records"},
     "reconcile": {"records", "rubric"},
+    "human": {"agreement", "intervals", "preferences", "records", "winrate", "wording"},
+    "labels": {"browse", "errors", "preferences", "records", "rows", "storage", "wording"},
     "winrate": {"intervals", "lengths", "preferences", "reconcile", "records", "rubric"}
     | {"wording"},
+    "board": {"intervals", "preferences", "records", "wording"},
     "equal_length": {"intervals"},
     "lengths": {"equal_length", "intervals", "preferences", "records"},
     "gate": {"records", "wording"},
@@ -74,7 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "texts": {"erasure", "ledger", "ownership", "pairs", "records", "storage"},
     "canaries": {"config", "intervals", "pairs", "preferences", "records", "wording"},
     "screens": {"model_summary", "records", "wording"},
-    "second_judge": {"intervals", "preferences", "records"},
+    "second_judge": {"agreement", "intervals", "preferences", "records"},
     "evidence": {"preferences", "records", "rubric", "storage"},
     "history": {"parity", "records", "storage"},
     "trend": {"records", "storage"},
@@ -91,8 +95,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"trust", "wording"},
     # where they are put together
     "publish": {"charts", "config", "costs", "drift", "evidence", "examples", "gate", "history"}
-    | {"judge", "ledger", "model_summary", "paired", "parity", "reconcile", "records", "report"}
-    | {"overview", "recipes", "screens", "second_judge", "spending", "storage", "trend"},
+    | {"board", "human", "judge", "labels", "ledger", "model_summary", "paired", "parity"}
+    | {"overview", "recipes", "reconcile", "records", "report", "screens", "second_judge"}
+    | {"spending", "storage", "trend", "wording"},
     "runs": GROUND,
     "asking": GROUND
     | {"batch", "existing_responses", "generate", "ledger", "pace", "providers", "quotas"}

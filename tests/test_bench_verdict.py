@@ -16,10 +16,13 @@ def test_a_quick_run_measures_every_part_of_ours(tmp_path: Path) -> None:
         "cpu_compare",
         "cpu_read",
         "cpu_report",
+        "cpu_board",
         "cpu_import",
         "standard_error",
+        "best_win_rate",
     }
-    assert all(row["value"] > 0 and row["case"] == "400 judgments" for row in rows)
+    assert {row["case"] for row in rows} == {"400 judgments", "4 models, 120 pairs"}
+    assert all(row["value"] > 0 for row in rows)
 
 
 def test_systems_that_compute_different_things_are_named() -> None:

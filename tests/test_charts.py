@@ -6,6 +6,7 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
+from summaries import make_board
 
 from include import charts, panels, rubric
 from include.records import (
@@ -189,6 +190,38 @@ def test_win_rates_show_candidates_and_categories(figures):
     assert names == ["claude", "code", "claude"]
 
 
+def test_ranks_are_bars_from_the_best_to_the_worst_that_a_model_may_have(figures):
+    panel = panels.ranks(make_board())
+    charts.alone(panel)
+    (axes,) = figures[0].axes
+    spans = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches]
+    assert spans == [pytest.approx(span) for span in [(0.6, 2.4), (0.6, 2.4), (2.6, 3.4)]]
+    assert texts(axes) == ["claude", "1 to 2", "mistral", "1 to 2", "qwen (baseline)", "3"]
+    assert panel.text == "Ranks: claude 1 to 2; mistral 1 to 2; qwen 3."
+    assert axes.get_xlabel() == "rank, 95 % for all together"
+
+
+def test_the_baseline_is_hatched_among_the_ranks(figures):
+    charts.alone(panels.ranks(make_board()))
+    hatches = [bar.get_hatch() for bar in figures[0].axes[0].patches]
+    assert hatches[2] == panels.HATCHES[panels.BASELINE] and not any(hatches[:2])
+
+
+def test_of_many_ranks_some_are_marked(figures):
+    board = make_board()
+    many = replace(board, models=[replace(board.models[0], model=f"m{n}") for n in range(20)])
+    charts.alone(panels.ranks(many))
+    assert list(figures[0].axes[0].get_xticks()) == [1, 5, 10, 15, 20]
+
+
+def test_ranks_of_all_models_are_files_of_their_own():
+    drawn = charts.draw([make(12, 6), make(3, 9)], None, make_board())
+    assert {"charts/ranks.png", "charts/ranks.svg", "charts/ranks.csv"} <= set(drawn.files)
+    assert [each.panel.name for each in drawn.drawings][:2] == ["win_rates", "ranks"]
+    first = drawn.files["charts/ranks.csv"].decode().splitlines()[1]
+    assert first.startswith("claude,1,2,0.8,")
+
+
 def test_what_the_gate_asks_for_is_a_line_of_its_own(figures):
     charts.alone(panels.forest([make(9, 4)], 0.45))
     charts.alone(panels.forest([make(9, 4)], 0.5))
@@ -279,7 +312,9 @@ def test_a_spreadsheet_takes_no_name_for_a_formula():
 
 def test_a_drawing_for_a_page_uses_the_pages_colours_and_nothing_from_elsewhere():
     hostile = replace(make(9, 4), candidate="<script>alert(1)</script>", baseline="</svg><b>")
-    for drawing in charts.draw([hostile], 0.45).drawings:
+    board = make_board()
+    board = replace(board, models=[replace(each, model="</svg><b>") for each in board.models])
+    for drawing in charts.draw([hostile], 0.45, board).drawings:
         tags = {node.tag.rpartition("}")[2] for node in ElementTree.fromstring(drawing.svg).iter()}
         assert not tags & {"script", "b", "style", "metadata", "image", "foreignObject"}
         assert not re.search(r"#[0-9a-f]{6}", drawing.svg.lower().replace("#000000", ""))

@@ -12,7 +12,7 @@ from include import history, ledger, storage
 from include.config import RunConfig
 from include.config_files import resolve_config
 from include.pairs import make_pairs
-from include.publish import publish
+from include.publish import publish, publish_labels
 from include.records import (
     GenerationErrors,
     JudgeOutput,
@@ -263,3 +263,121 @@ def test_models_that_have_changed_since_are_flagged(config, folder, accepted):
     (difference,) = summary["accepted"]["differences"]
     assert difference["what"] == "model of claude"
     assert "Also changed: model of claude" in page
+
+
+@pytest.fixture
+def two_candidates(config):
+    claude = config.candidates[0]
+    mistral = claude.model_copy(update={"name": "mistral"})
+    return config.model_copy(update={"candidates": [claude, mistral]})
+
+
+def add_mistral(folder, *, lost, evidence="per_pair", unreliable=None):
+    """Store a second candidate, which loses so many of claude's pairs."""
+    pairs = list(folder.read_records("pairs/claude/pairs.jsonl", Pair))
+    kept = {
+        name: folder.read(name) for name in ("judgments/claude.parquet", "comparisons/claude.json")
+    }
+    judge(None, folder, pairs, said=dict.fromkeys(range(lost), LOST))
+    folder.write_records("pairs/mistral/pairs.jsonl", pairs)
+    folder.write("judgments/mistral.parquet", folder.read("judgments/claude.parquet"))
+    result = json.loads(folder.read("comparisons/claude.json"))
+    result["comparison"] |= {"candidate": "mistral", "evidence": evidence, "unreliable": unreliable}
+    folder.write("comparisons/mistral.json", json.dumps(result))
+    for name, body in kept.items():
+        folder.write(name, body)
+
+
+def test_several_candidates_have_a_board(two_candidates, folder):
+    write_run(two_candidates, folder)
+    add_mistral(folder, lost=40)
+    summary, page = published(two_candidates, folder)
+    board = summary["board"]
+    ranks = [(each["model"], each["best_rank"], each["worst_rank"]) for each in board["models"]]
+    assert [name for name, *_ in ranks] == ["claude", "qwen", "mistral"]
+    assert ranks[0] == ("claude", 1, 1)
+    assert (board["units"], board["only_with_baseline"]) == (60, True)
+    assert [each["observed"] for each in board["pairings"]] == [
+        pytest.approx(each["win_rate"]["estimate"]) for each in summary["comparisons"]
+    ]
+    assert "claude is the best of the 3 models" in page
+    assert folder.at("charts/ranks.png") == summary["artifacts"]["ranks"]
+
+
+def test_a_report_that_is_made_again_for_labels_is_the_same_without_them(two_candidates, folder):
+    write_run(two_candidates, folder)
+    add_mistral(folder, lost=40)
+    summary, page = published(two_candidates, folder)
+    publish_labels(folder)
+    assert json.loads(folder.read(storage.SUMMARY)) == summary
+    assert folder.read(storage.REPORT).decode() == page
+
+
+def test_a_board_with_a_comparison_that_must_not_decide_is_inconclusive(two_candidates, folder):
+    write_run(two_candidates, folder)
+    add_mistral(folder, lost=40, unreliable="half of the judgments are invalid")
+    summary, _ = published(two_candidates, folder)
+    assert summary["board"]["sentence"].startswith(
+        "Inconclusive: comparing mistral with qwen, half of the judgments are invalid."
+    )
+
+
+def test_totals_alone_and_one_candidate_have_no_board(config, two_candidates, folder):
+    write_run(config, folder)
+    assert published(config, folder)[0]["board"] is None
+    add_mistral(folder, lost=40, evidence="aggregate")
+    summary, _ = published(two_candidates, folder)
+    assert summary["board"] is None
+    assert "no_board" not in {each["code"] for each in summary["warnings"]}
+
+
+def test_a_candidate_without_any_preference_is_the_reason_for_no_board(two_candidates, folder):
+    write_run(two_candidates, folder)
+    add_mistral(folder, lost=40)
+    folder.write("judgments/mistral.parquet", storage.to_parquet([], Judgment))
+    summary, _ = published(two_candidates, folder)
+    assert summary["board"] is None
+    (warning,) = [each for each in summary["warnings"] if each["code"] == "no_board"]
+    assert warning["message"].endswith("no preference links mistral to qwen")
+
+
+def add_between(folder, *, lost):
+    """Store what the judge said of mistral against claude: mistral loses so many of the pairs."""
+    names = [
+        f"{home}/mistral.{kind}"
+        for home, kind in (("judgments", "parquet"), ("comparisons", "json"))
+    ]
+    kept = {name: folder.read(name) for name in names}
+    add_mistral(folder, lost=lost)
+    pairs = list(folder.read_records("pairs/mistral/pairs.jsonl", Pair))
+    folder.write_records("pairs/mistral~claude/pairs.jsonl", pairs)
+    folder.write("judgments/mistral~claude.parquet", folder.read(names[0]))
+    result = json.loads(folder.read(names[1]))
+    result["comparison"] |= {"baseline": "claude", "candidate": "mistral"}
+    folder.write("comparisons/mistral~claude.json", json.dumps(result))
+    for name, body in kept.items():
+        folder.write(name, body)
+
+
+def test_candidates_that_met_each_other_are_ranked_by_that_too(two_candidates, folder):
+    config = two_candidates.model_copy(update={"comparison": "round_robin"})
+    write_run(config, folder)
+    add_mistral(folder, lost=2)
+    add_between(folder, lost=60)
+    summary, page = published(config, folder)
+    board = summary["board"]
+    assert not board["only_with_baseline"]
+    met = [(each["first"], each["second"], each["observed"]) for each in board["pairings"]]
+    assert met[2] == ("claude", "mistral", 0.0) and len(summary["comparisons"]) == 2
+    best = board["models"][0]
+    assert (best["model"], best["worst_rank"]) == ("claude", 1) and "Every pairing" in page
+
+
+def test_candidates_that_should_have_met_and_did_not_are_named(two_candidates, folder):
+    config = two_candidates.model_copy(update={"comparison": "round_robin"})
+    write_run(config, folder)
+    add_mistral(folder, lost=40)
+    summary, _ = published(config, folder)
+    assert summary["board"]["only_with_baseline"]
+    messages = [each["message"] for each in summary["warnings"]]
+    assert "mistral was not compared with claude; see its failed tasks" in messages

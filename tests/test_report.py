@@ -3,7 +3,15 @@
 from dataclasses import replace
 
 import pytest
-from summaries import CHANGE, SETTINGS, Page, make_comparison, make_model, make_summary
+from summaries import (
+    CHANGE,
+    SETTINGS,
+    Page,
+    make_board,
+    make_comparison,
+    make_model,
+    make_summary,
+)
 
 from include import charts
 from include.preferences import resolve_pairs
@@ -33,6 +41,7 @@ from include.report import (
     longest_text,
     render,
     report_pair,
+    some_names,
     worst_category,
 )
 from include.trust import trust
@@ -119,6 +128,48 @@ def test_drawings_of_several_candidates_stand_below_their_names():
     first, second = make_comparison(), replace(make_comparison(3, 9), candidate="mistral")
     shown = page(first, second, drawings=charts.draw([first, second], None).drawings)
     assert shown.tags.count("figure") == 1 + 2 * 7 and shown.tags.count("h3") == 2
+
+
+def ranked_page(board):
+    results = make_comparison(), replace(make_comparison(3, 9), candidate="mistral")
+    drawings = charts.draw(list(results), None, board).drawings
+    return page(*results, drawings=drawings, board=board)
+
+
+def test_the_board_says_who_may_be_the_best_before_any_single_comparison():
+    board = make_board()
+    shown = ranked_page(board)
+    assert shown.open == [] and shown.says(board.sentence)
+    text = " ".join(" ".join(shown.text).split())
+    assert text.index("one of them is the best") < text.index("candidate better")
+    assert shown.says("claude 1 to 2 80 %")
+    assert shown.says("qwen 3 the baseline none") and shown.says(board.method)
+
+
+def test_the_ranks_are_drawn_in_the_board_and_nowhere_else():
+    shown = ranked_page(make_board())
+    labels = [
+        value for tag, name, value in shown.attributes if (tag, name) == ("figure", "aria-label")
+    ]
+    assert sum(label.startswith("Ranks that each model may have") for label in labels) == 1
+    assert "claude 1 to 2; mistral 1 to 2; qwen 3" in labels[0]
+
+
+def test_pairings_are_listed_where_candidates_met_and_those_that_do_not_fit_are_bold():
+    assert not ranked_page(make_board()).says("Every pairing")
+    shown = ranked_page(make_board(met=True))
+    assert shown.says("Every pairing: seen and expected")
+    assert shown.says("In 2 of 3 pairings more than chance") or shown.says("In 3 of 3 pairings")
+    assert ("strong", "class", "inconclusive") in shown.attributes
+
+
+def test_of_many_models_that_cannot_be_told_apart_the_table_says_how_many():
+    assert some_names([]) == "none" and some_names(["a", "b"]) == "a and b"
+    assert some_names(list("abcdef")) == "6 models"
+
+
+def test_one_candidate_has_no_board():
+    assert not page(make_comparison()).says("Not told from")
 
 
 def test_the_first_screen_shows_what_the_gate_asks_for():

@@ -107,6 +107,12 @@ def test_a_row_may_be_larger_than_any_buffer(tmp_path: Path) -> None:
         assert read(write(tmp_path, f"p{ending}", body)) == rows
 
 
+def test_semicolons_may_stand_between_cells(tmp_path: Path) -> None:
+    found = read(write(tmp_path, "p.csv", b'\xef\xbb\xbfid;text\r\n007;"a;b\nc,d"\r\n'))
+    assert found == [{"id": "007", "text": "a;b\nc,d"}]
+    assert read(write(tmp_path, "p.csv", b'"a;b",c\nx;y,z\n')) == [{"a;b": "x;y", "c": "z"}]
+
+
 def test_byte_order_marks_blank_lines_and_old_line_ends_are_no_data(tmp_path: Path) -> None:
     assert read(write(tmp_path, "p.csv", b"\xef\xbb\xbf\nid,n\r007,\r\r\n8,x\r\n")) == [
         {"id": "007", "n": ""},
@@ -166,6 +172,7 @@ def test_what_is_meant_as_a_file_is_told_from_an_id(tmp_path: Path) -> None:
         ("p.csv", b'a,b\n1,"2\n3,4\n', r"p\.csv:3: not CSV: unexpected end of data"),
         ("p.csv", b"a,b,a\n1,2,3\n", r"p\.csv:1: column 'a' is there more than once"),
         ("p.csv", b"a\n\xff\n", r"p\.csv:2 cannot be read: not UTF-8"),
+        ("p.csv", b"\na;b\n1;2\n3\n", r"p\.csv:4: expected 2 cells as in the header, found 1"),
         ("p.csv", b"\n", r"p\.csv cannot be read: expected a header"),
         ("p.parquet", b"not parquet", r"p\.parquet cannot be read"),
         ("p.parquet.gz", b"not parquet", r"p\.parquet\.gz cannot be read"),

@@ -1,7 +1,8 @@
-"""Facts about the numbers beside those of others: inspect_ai, evalstats, AlpacaEval's table."""
+"""Facts about the numbers beside those of others: inspect_ai, evalstats, evalica, AlpacaEval."""
 
 import csv
 import gzip
+import itertools
 import json
 import math
 import random
@@ -14,6 +15,7 @@ from scipy import stats
 
 from bench.installs import InstallError, python_of
 from include import winrate
+from include.board import PairingScores, rank
 from include.equal_length import equal_length_interval
 from include.intervals import Interval, cluster_t_interval, level_of_each, level_together
 from include.paired import compare_runs
@@ -79,6 +81,15 @@ print(json.dumps([one, two]))
 """
 
 
+EVALICA = """
+import evalica
+said = {1.0: evalica.Winner.Y, 0.5: evalica.Winner.Draw, 0.0: evalica.Winner.X}
+rows = [(a, b, said[score]) for a, b, scores in data for score in scores]
+found = evalica.bradley_terry(*map(list, zip(*rows)), tolerance=1e-10, limit=100_000).scores
+print(json.dumps({name: float(score) for name, score in found.items()}))
+"""
+
+
 @pytest.mark.slow
 class TestInspectAi:
     def test_the_clustered_standard_error_is_inspect_ais(self) -> None:
@@ -138,6 +149,35 @@ class TestEvalstats:
         scale *= math.sqrt((count + 2) / (count + 1))
         centre, half = sum(theirs) / 2, (theirs[1] - theirs[0]) / 2 * scale
         assert ours == pytest.approx([centre - half, centre + half])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("met", ["round robin", "baseline only", "some"])
+def test_strengths_of_several_models_are_evalicas(met: str) -> None:
+    names = ["m0", "m1", "m2", "m3", "m4", "m5"]
+    pairs = {
+        "round robin": list(itertools.combinations(names, 2)),
+        "baseline only": [("m0", name) for name in names[1:]],
+        "some": [
+            ("m0", "m3"),
+            ("m3", "m1"),
+            ("m1", "m2"),
+            ("m2", "m4"),
+            ("m5", "m4"),
+            ("m5", "m0"),
+        ],
+    }[met]
+    rng = random.Random(met)
+    pairings = []
+    for first, second in pairs:
+        count, chance = rng.randrange(20, 200), 0.15 + 0.7 * rng.random()
+        scores = rng.choices([1.0, 0.5, 0.0], [chance, 0.2, 1 - chance], k=count)
+        pairings.append(PairingScores(first, second, scores, [f"prompt {n}" for n in range(count)]))
+    strengths = ask("evalica", EVALICA, [(p.first, p.second, p.scores) for p in pairings])
+    board = rank(pairings, baseline="m0", confidence_level=0.95)
+    for each in board.models:
+        theirs = strengths[each.model] / (strengths[each.model] + strengths["m0"])
+        assert each.win_rate == pytest.approx(theirs, abs=1e-5)
 
 
 NO_DATA = pytest.mark.skipif(
@@ -244,6 +284,71 @@ class TestAlpacaEvalAtEqualLength:
         error = self.found(CANDIDATES[-1]).standard_error
         assert float(known["lc_standard_error"]) < 100 * error / 2
         assert float(known["standard_error"]) < 100 * error
+
+
+@NO_DATA
+class TestAlpacaEvalRoundRobin:
+    """Five models on 805 prompts, of which the data hold four pairings, each with the baseline.
+
+    Here model i beats model j on a prompt where its recorded preference over the baseline is
+    higher; equal ones are a tie, and the baseline's own is 1.5. Nobody judged two candidates side
+    by side.
+    """
+
+    BASELINE = "gpt4_1106_preview"
+
+    @pytest.fixture
+    def pairings(self) -> list[PairingScores]:
+        rows, found = alpaca_eval(), []
+        for first, second in itertools.combinations([self.BASELINE, *CANDIDATES], 2):
+            scores = []
+            for row in rows:
+                recorded = {self.BASELINE: 1.5, **row["preference"]}
+                gap = recorded[second] - recorded[first]
+                scores.append(0.5 if gap == 0 else float(gap > 0))
+            found.append(
+                PairingScores(first, second, scores, [f"prompt {row['id']}" for row in rows])
+            )
+        return found
+
+    @pytest.fixture
+    def order(self) -> list[str]:
+        """The models by their published win rate; the baseline's is 50 %."""
+        rates = {name: float(published(name)["win_rate"]) for name in CANDIDATES}
+        return sorted([*rates, self.BASELINE], key=lambda name: -rates.get(name, 50.0))
+
+    def test_the_sets_of_ranks_hold_the_published_order(
+        self, pairings: list[PairingScores], order: list[str]
+    ) -> None:
+        board = rank(pairings, baseline=self.BASELINE, confidence_level=0.95)
+        sets = {each.model: (each.best_rank, each.worst_rank) for each in board.models}
+        for place, name in enumerate(order, start=1):
+            best, worst = sets[name]
+            assert best <= place <= worst
+        assert all(best == worst for best, worst in sets.values())
+
+    def test_they_also_do_with_the_four_recorded_pairings_only(
+        self, pairings: list[PairingScores], order: list[str]
+    ) -> None:
+        recorded = [each for each in pairings if each.first == self.BASELINE]
+        board = rank(recorded, baseline=self.BASELINE, confidence_level=0.95)
+        assert [each.model for each in board.models] == order
+        assert all(each.best_rank == each.worst_rank for each in board.models)
+        assert board.only_with_baseline
+
+    def test_with_every_twentieth_prompt_they_hold_it_and_are_wider(
+        self, pairings: list[PairingScores], order: list[str]
+    ) -> None:
+        few = [
+            PairingScores(each.first, each.second, each.scores[::20], each.units[::20])
+            for each in pairings
+        ]
+        board = rank(few, baseline=self.BASELINE, confidence_level=0.95)
+        sets = {each.model: (each.best_rank, each.worst_rank) for each in board.models}
+        for place, name in enumerate(order, start=1):
+            best, worst = sets[name]
+            assert best <= place <= worst
+        assert any(best < worst for best, worst in sets.values())
 
 
 @pytest.mark.parametrize("intervals", [0, 1, 2, 3, 60])

@@ -19,14 +19,17 @@ from zipfile import ZipFile
 import pytest
 from botocore.config import Config
 from judged import LOSS, WIN, judge
+from labelled import as_csv, write_run
 from sandbox_server import ROOT, SESSION, Sandbox, free_port
 from summaries import Page, make_comparison, make_summary
 from web_routes import addresses, has_texts
 
-from include import browse, overview, storage, trend
+from include import browse, overview, publish, storage, trend
+from include.charts import Charts
 from include.preferences import resolve_pairs
 from include.records import Pair
 from include.storage import RunFolder
+from scripts import labels as read_labels
 
 fastapi = pytest.importorskip("fastapi")
 
@@ -113,7 +116,10 @@ def client(rights: Rights) -> Iterator[TestClient]:
 def finished(output: RunFolder, folder: RunFolder) -> RunFolder:
     """A run with a verdict, a report and 120 pairs, whose texts are hostile."""
     comparison = make_comparison()
-    summary = make_summary(comparison, dag_id=DAG, run_id=RUN_ID, evaluation="nightly")
+    about = {"judge_image": "judge:1", "digests": {"dataset": "ab", "recipe": "cd"}}
+    summary = make_summary(
+        comparison, dag_id=DAG, run_id=RUN_ID, evaluation="nightly", provenance=about
+    )
     folder.write(storage.SUMMARY, json.dumps(asdict(summary)))
     folder.write(storage.REPORT, "<!doctype html><p>The report</p>")
     folder.write("charts/win_rates.csv", "a,b\n")
@@ -304,6 +310,97 @@ def test_pairs_are_filtered_and_the_csv_is_what_is_listed(
     rows = list(csv.DictReader(io.StringIO(body.decode("utf-8-sig"))))
     assert len(rows) == listed
     assert all(row["candidate"].startswith("'=") for row in rows), "a formula in a spreadsheet"
+
+
+def form(client: TestClient, **asked: Any) -> list[dict[str, str]]:
+    answer = client.get(f"{RUN}/pairs-to-label.csv", params={"candidate": "claude", **asked})
+    assert answer.headers["content-disposition"].startswith("attachment")
+    return list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
+
+
+def test_the_labelling_form_is_a_random_sample_that_tells_no_verdict(
+    client: TestClient, finished: RunFolder
+) -> None:
+    rows = form(client, number=40)
+    assert len(rows) == 40 and rows == form(client, number=40)
+    assert rows != form(client, number=40, seed=1)
+    assert {row["drawn"] for row in rows} == {"random"}
+    assert {row["preference"] for row in rows} == {""}
+    assert {row["dataset_sha256"] for row in rows} == {"ab"}
+    guarded = [row[name] for row in rows for name in ("response_1", "response_2")]
+    assert not [text for text in guarded if text.startswith("=")], "a formula in a spreadsheet"
+    assert "claude" not in json.dumps(rows)
+
+
+def test_a_form_of_chosen_pairs_says_so_and_so_does_its_page(
+    client: TestClient, finished: RunFolder
+) -> None:
+    rows = form(client, kind="lost")
+    assert len(rows) == 10 and {row["drawn"] for row in rows} == {"chosen"}
+    listed = client.get(f"{RUN}/pairs/claude", params={"kind": "lost"}).text
+    assert "These pairs are chosen by a filter" in listed and 'value="lost"' in listed
+    assert "drawn at random from all" in client.get(f"{RUN}/pairs/claude").text
+
+
+NASTY = '=1+1"\r\n\x00;,\t\u2028\u202e'
+
+
+def test_a_form_from_the_page_is_read_back_whatever_its_texts_are(
+    client: TestClient, folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish.charts, "draw", lambda *_: Charts([], {}))
+    pairs = [
+        Pair(f"p{n}", NASTY, f"{NASTY} {n} baseline", f"{n} candidate {NASTY}", "judged")
+        for n in range(30)
+    ]
+    write_run(folder, pairs)
+    rows = form(client, number=20)
+    for row in rows:
+        row["preference"] = "1" if "candidate" in row["response_1"] else "2"
+    (tmp_path / "form.csv").write_bytes(as_csv(rows))
+    _, found, summary = read_labels.add(folder, str(tmp_path / "form.csv"))
+    assert [label.preference for label in found.labels] == ["candidate"] * 20
+    assert summary.comparisons[0].human is not None
+    assert summary.comparisons[0].human.sentence in client.get(RUN).text.replace("&#39;", "'")
+
+
+@pytest.mark.parametrize("number", [0, 2001, "many"])
+def test_a_form_has_so_many_pairs_and_no_more(
+    client: TestClient, finished: RunFolder, number: object
+) -> None:
+    asked = {"candidate": "claude", "number": number}
+    answer = client.get(f"{RUN}/pairs-to-label.csv", params=asked)
+    assert answer.status_code == 422 and "number: " in answer.text
+
+
+def test_a_run_that_keeps_no_texts_has_no_form_and_says_why(
+    client: TestClient, finished: RunFolder
+) -> None:
+    pairs = [Pair(f"p{n}", "", None, None, "judged") for n in range(3)]
+    rows = resolve_pairs(pairs, judge(pairs, [WIN] * 3))
+    browse.write(finished, "claude", rows, [], with_texts=False)
+    bucket, key = storage.split_uri(finished.at("browse/claude/texts.parquet"))
+    finished.s3.delete_object(Bucket=bucket, Key=key)
+    for address in ("pairs/claude", "pairs-to-label.csv?candidate=claude"):
+        assert "keeps no texts (store_text: false)" in client.get(f"{RUN}/{address}").text
+    assert "Labelling form" not in client.get(f"{RUN}/pairs/claude").text
+
+
+def test_a_run_without_a_verdict_has_no_form(client: TestClient, finished: RunFolder) -> None:
+    finished.write(storage.SUMMARY, json.dumps(asdict(make_summary())))
+    answer = client.get(f"{RUN}/pairs-to-label.csv?candidate=claude")
+    assert answer.status_code == 404 and "There is no verdict yet" in answer.text
+
+
+def test_what_people_say_is_on_the_runs_page(client: TestClient, finished: RunFolder) -> None:
+    summary = json.loads(finished.read(storage.SUMMARY))
+    assert client.get(RUN).status_code == 200
+    summary["comparisons"][0]["human"] = {"sentence": "People <b>agree</b>.", "doubt": "by chance"}
+    finished.write(storage.SUMMARY, json.dumps(summary))
+    assert '<p class="problem">People &lt;b&gt;agree&lt;/b&gt;.</p>' in client.get(RUN).text
+    del summary["comparisons"][0]["human"]  # as older summaries
+    finished.write(storage.SUMMARY, json.dumps(summary))
+    assert client.get(RUN).status_code == 200
 
 
 def test_a_pair_shows_both_responses_escaped_and_leads_to_the_next(

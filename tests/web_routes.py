@@ -16,7 +16,7 @@ def addresses(run_id: str, evaluation: str, candidate: str = "claude") -> list[s
     found = [route.path.replace(":path", "").format(**filled) for route in routes]
     return [
         each.replace("/static/summary.json", "/static/page.js").replace(
-            "/pairs.csv", f"/pairs.csv?candidate={candidate}"
+            ".csv", f".csv?candidate={candidate}"
         )
         for each in found
     ]

@@ -10,13 +10,11 @@ import csv
 import io
 import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import cache
-from importlib import import_module
 from logging import getLogger
 from pathlib import Path
-from threading import Thread
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
@@ -30,8 +28,8 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.exceptions import HTTPException as HTTPStatusError
 
-from include import browse, bundle, overview, storage
-from include.records import Change
+from include import browse, bundle, labels, overview, storage
+from include.records import Change, Drawn, Judged
 from include.report import KINDS
 from include.storage import RunFolder
 from include.web import installation, pages
@@ -64,6 +62,13 @@ TYPES = {
     "svg": "image/svg+xml",
     "csv": "text/csv; charset=utf-8",
 }
+
+LABELS, MOST_LABELS = 100, 2_000
+"""Pairs of a labelling form: so many if nothing else is said, and at most."""
+NO_FORM = (
+    "There is no labelling form: this evaluation keeps no texts (store_text: false) that people "
+    "could read."
+)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 """What models and evaluations may be called."""
@@ -270,20 +275,65 @@ Kept = Annotated[Filter, Depends(_filter)]
 
 @router.get(f"{RUN}/pairs.csv", dependencies=[Depends(see_texts)])
 def pairs_csv(dag_id: str, run_id: str, candidate: str, kept: Kept) -> Response:
-    """Return the chosen pairs as CSV, to be labelled elsewhere."""
+    """Return the chosen pairs as CSV, to be looked at elsewhere."""
     stored, rows = _pairs(dag_id, run_id, candidate)
+    columns = ["prompt_id", "kind", "preference", "forward", "backward", "category"]
+    listed = [row for row in rows if kept.takes(row)]
+    found = stored.texts_of(row.place for row in listed)
+    lines = []
+    for row in listed:
+        texts = found.get(row.place)
+        told = (texts.prompt, texts.baseline, texts.candidate) if texts else ("", "", "")
+        lines.append([*(getattr(row, name) for name in columns), *told])
+    header = [*columns, "prompt", "baseline", "candidate"]
+    return _csv(f"{candidate}-pairs.csv", header, lines)
+
+
+@router.get(f"{RUN}/pairs-to-label.csv", dependencies=[Depends(see_texts)])
+def labelling_form(
+    dag_id: str,
+    run_id: str,
+    candidate: str,
+    kept: Kept,
+    number: Annotated[int, Query(ge=1, le=MOST_LABELS)] = LABELS,
+    seed: int = 0,
+) -> Response:
+    """Return a form for some of the chosen pairs, in which people say what they prefer."""
+    stored, rows = _pairs(dag_id, run_id, candidate)
+    if not stored.has_texts():
+        raise HTTPException(404, NO_FORM)
+    drawn: Drawn = "chosen" if kept.query() else "random"
+    about = _judged(dag_id, run_id, candidate)
+    form = labels.form(
+        stored, filter(kept.takes, rows), about, number=number, seed=seed, drawn=drawn
+    )
+    lines = [[row[name] for name in labels.COLUMNS] for row in form]
+    return _csv("pairs-to-label.csv", labels.COLUMNS, lines)
+
+
+def _judged(dag_id: str, run_id: str, candidate: str) -> Judged:
+    """Return what labels of a comparison are about.
+
+    Raises:
+        HTTPException: 404: it has no verdict yet.
+    """
+    _, folder = _opened(dag_id, run_id)
+    summary: Any = (folder.read_json(storage.SUMMARY) if folder else None) or {}
+    for each in summary.get("comparisons", []):
+        if each["candidate"] == candidate:
+            provenance = summary["provenance"]
+            return labels.judged(summary["evaluation"], provenance, each["baseline"], candidate)
+    raise HTTPException(404, "There is no verdict yet, and so no labelling form.")
+
+
+def _csv(name: str, header: Sequence[str], lines: Iterable[Sequence[Any]]) -> Response:
+    """Return a table as a file for spreadsheets."""
     sink = io.StringIO()
     writer = csv.writer(sink)
-    columns = ["prompt_id", "kind", "preference", "forward", "backward", "category"]
-    writer.writerow([*columns, "prompt", "baseline", "candidate"])
-    for row in filter(kept.takes, rows):
-        texts = stored.texts(row.place)
-        told = (texts.prompt, texts.baseline, texts.candidate) if texts else ("", "", "")
-        cells = [getattr(row, name) for name in columns]
-        writer.writerow([_cell(value) for value in (*cells, *told)])
+    writer.writerow(header)
+    writer.writerows([_cell(value) for value in line] for line in lines)
     body = sink.getvalue().encode("utf-8-sig")
-    headers = _attachment(f"{candidate}-pairs.csv")
-    return Response(body, media_type=TYPES["csv"], headers=headers)
+    return Response(body, media_type=TYPES["csv"], headers=_attachment(name))
 
 
 def _cell(value: Any) -> str:
@@ -302,7 +352,7 @@ def pairs(
     number: Annotated[int, Query(ge=1)] = 1,
 ) -> Response:
     """List pairs, a page at a time."""
-    _, rows = _pairs(dag_id, run_id, candidate)
+    stored, rows = _pairs(dag_id, run_id, candidate)
     listed = [row for row in rows if kept.takes(row)]
     last = max(1, -(-len(listed) // pages.PAGE))
     number = min(number, last)
@@ -318,6 +368,10 @@ def pairs(
         total=len(rows),
         number=number,
         last=last,
+        to_label=sum(map(labels.can_be_labelled, listed)),
+        no_form=None if stored.has_texts() else NO_FORM,
+        most_labels=MOST_LABELS,
+        labels=LABELS,
         kinds=pages.kinds(rows),
         categories=pages.categories(rows),
     )
@@ -451,6 +505,4 @@ def create_app() -> FastAPI:
     app.add_exception_handler(BotoCoreError, out_of_reach)
     app.add_exception_handler(ClientError, out_of_reach)
     app.include_router(router)
-    # Whoever asks for one page soon asks for one that reads Parquet.
-    Thread(target=import_module, args=["pyarrow.parquet"], daemon=True).start()
     return app

@@ -110,7 +110,7 @@ def open_archive(file: IO[bytes]) -> dict[str, Any]:
 def _table(body: bytes) -> dict[str, Any]:
     from pyarrow import parquet
 
-    table = parquet.read_table(io.BytesIO(body))
+    table = parquet.ParquetFile(io.BytesIO(body)).read()
     columns = {each.name: str(each.type) for each in table.schema}
     return {"columns": columns, "rows": json.loads(json.dumps(table[:1].to_pylist(), default=str))}
 
