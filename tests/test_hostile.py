@@ -1,6 +1,7 @@
 """Facts about hostile input: every case of `hostile/` ends in a sentence, and nowhere else."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,11 +13,12 @@ from typing import Any
 
 import pytest
 import yaml
-from hostile import Case, archives, datasets, evaluations, models, recipe_files, responses
+from hostile import Case, archives, datasets, evaluations, forms, models, recipe_files, responses
 from hostile import yaml_texts as texts
+from judged import WIN, judge
 from summaries import Page, make_summary
 
-from include import examples, judge_output, preferences, recipes, winrate
+from include import examples, judge_output, labels, preferences, recipes, winrate
 from include.config import Dataset, ResponsesModel
 from include.config_files import load_environment, load_model, read_config, resolve_config
 from include.existing_responses import open_responses
@@ -182,6 +184,19 @@ def test_responses_that_cannot_be_used_name_file_and_row(case: Case, place: Path
     assert answers is None or [answer.outcome for answer in answers] == ["ok"]
 
 
+@each(forms.CASES)
+def test_a_form_that_nobody_can_have_filled_in_names_row_and_column(
+    case: Case, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, body = case.given
+    write(place / name, body)
+    monkeypatch.chdir(place)
+    pairs = preferences.resolve_pairs([forms.PAIR], judge([forms.PAIR], [WIN]))
+    known = {"claude": forms.ABOUT}
+    found = check(case, lambda: labels.read(name, None, known, lambda _: pairs))
+    assert found is None or [label.preference for label in found[1].labels] == ["baseline"]
+
+
 # the judge's archive
 
 
@@ -308,12 +323,41 @@ def test_all_files_are_checked_whatever_one_of_them_holds(
     for number, case in enumerate(texts.CASES):
         write(home / f"evaluations/bad-{number}.yaml", case.given)
         write(home / f"models/bad-{number}.yaml", case.given)
+    (home / "evaluations" / os.fsdecode(b"\xff\x1b.yaml")).write_text("a: 1")
     monkeypatch.setattr(sys, "argv", ["check", "check"])
     assert evaluation_command.main() == 1
     said = capsys.readouterr().out
+    assert "refused  evaluations/\\udcff\\x1b.yaml" in said
     assert said.count("refused  evaluations/bad-") == len(texts.CASES)
     assert said.count("refused  models/bad-") == len(texts.CASES)
     assert re.search(r"ok +evaluations/qwen-vs-claude.yaml", said)
+
+
+SUMMARIES: dict[str, Any] = {
+    "nothing": b"",
+    "no UTF-8": b"\xff",
+    "no summary": b"{}",
+    "a list": b"[]",
+    "100,000 brackets": b"[" * 100_000,
+    "comparisons of nothing": {"comparisons": None},
+    "a comparison of nothing": {"comparisons": [None]},
+    "a comparison that lacks all": {"comparisons": [{}]},
+    "no comparison": {"comparisons": []},
+    "a number of 5,000 digits": b'{"comparisons": %s}' % (b"9" * 5000),
+}
+
+
+@pytest.mark.parametrize("what", SUMMARIES)
+def test_a_file_that_is_no_summary_of_a_run_says_so(
+    what: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = SUMMARIES[what]
+    body = json.dumps(given).encode() if isinstance(given, dict) else given
+    path = write(place / "summary.json", body)
+    monkeypatch.setattr(sys, "argv", ["plan", "--run", str(path)])
+    assert plan_command.main() != 0
+    said = capsys.readouterr().err
+    assert re.match(r"Error: .*summary.json( is no summary.json of a run|: the run has no)", said)
 
 
 HARMS: dict[str, Any] = {
