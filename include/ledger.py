@@ -32,8 +32,8 @@ MOST_RUNS = 20
 """Earlier runs that are looked through for responses to reuse, the newest first."""
 
 FIELDS = column_types(Response)
-NEEDED = ("prompt_id", "model", "outcome", "attempts", "key", "created_at")
-"""Fields of a response that are never null."""
+NEEDED = ("attempts", "key", "created_at")
+"""Fields of a response that are never null, and have a default."""
 MOST = 1e12
 """No count of a response is as large, and no time in milliseconds."""
 
@@ -87,7 +87,9 @@ def read_part(folder: RunFolder, name: str) -> Iterator[Response]:
 
 
 def _response(row: Any) -> Response:
-    """Make a response of what a line says; keys of later versions are left out.
+    """Make a response of what a line says.
+
+    Keys of later versions are left out, and what makes no sense and is not needed is null.
 
     Raises:
         ValueError: It is none.
@@ -95,18 +97,21 @@ def _response(row: Any) -> Response:
     """
     if not isinstance(row, dict):
         raise ValueError("expected an object")
-    found = Response(**{key: value for key, value in row.items() if key in FIELDS})
-    for key, kind in FIELDS.items():
-        value, kinds = getattr(found, key), (int, float) if kind is float else (kind,)
-        if not isinstance(value, kinds) and (value is not None or key in NEEDED):
-            raise ValueError(f"expected {kind.__name__} as {key}")
-        if isinstance(value, int | float) and not 0 <= value < MOST:
-            raise ValueError(f"expected {key} from 0")
-    if found.outcome not in get_args(Outcome) or (found.usable and found.text is None):
-        raise ValueError("expected an outcome, and a text where it is usable")
+    fitting = {key: row[key] for key in FIELDS if _fits(key, row.get(key))}
+    found = Response(**{"text": None, **fitting})
+    unfit = [key for key in NEEDED if key in row and key not in fitting]
+    if unfit or found.outcome not in get_args(Outcome) or (found.usable and found.text is None):
+        raise ValueError(f"{', '.join(unfit) or 'outcome or text'} cannot be used")
     if found.created_at and datetime.fromisoformat(found.created_at).tzinfo is None:
-        raise ValueError("expected created_at with its time zone")
+        raise ValueError("created_at has no time zone")
     return found
+
+
+def _fits(key: str, value: Any) -> bool:
+    if FIELDS[key] is str:
+        return isinstance(value, str)
+    whole = isinstance(value, int)
+    return (whole or (isinstance(value, float) and FIELDS[key] is float)) and 0 <= value < MOST
 
 
 class Parts:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from judged import compare, judge
 
-from include import canaries, judge_output, ledger, preferences, recipes, second_judge
+from include import canaries, judge_output, ledger, preferences, providers, recipes, second_judge
 from include.config import Dataset, Evaluation, ResponsesModel
 from include.config_files import read_config, resolve_config
 from include.equal_length import equal_length_interval
@@ -288,7 +288,45 @@ def test_any_damaged_archive_is_counted_or_a_results_error(places: list[Any]) ->
         counted(damaged(HONEST, places))
 
 
-# the ledger
+# answers and the ledger
+
+STOPS = st.sampled_from(["end_turn", "length", "refusal", "content_filter"])
+CHOICE = st.dictionaries(
+    st.sampled_from(["message", "text", "finish_reason"]),
+    TREES | STOPS | st.fixed_dictionaries({"content": TREES}),
+)
+ENGINE = TREES | st.fixed_dictionaries(
+    {},
+    optional={
+        "choices": TREES | st.lists(CHOICE, max_size=2),
+        "usage": TREES | st.fixed_dictionaries({"prompt_tokens": NUMBERS | TREES}),
+        "generated_text": TREES,
+        "details": TREES | st.fixed_dictionaries({"finish_reason": TREES}),
+    },
+)
+CONVERSE = st.fixed_dictionaries(
+    {"output": st.fixed_dictionaries({"message": st.fixed_dictionaries({"content": TREES})})},
+    optional={"stopReason": TREES | STOPS, "usage": TREES},
+)
+
+
+@few
+@given(
+    ENGINE.map(lambda body: (providers.read_engine, body))
+    | CONVERSE.map(lambda body: (providers.read_converse, body))
+)
+def test_any_answer_becomes_a_response_that_the_ledger_keeps_or_is_not_known(both: Any) -> None:
+    read, body = both
+    try:
+        answer = read(body)
+    except (*providers.UNREADABLE, providers.AskError):
+        return
+    folder = RunFolder(Memory(), "s3://b/run")
+    book = Ledger(folder, "m", 0, PROMPTS[:1], "s")
+    book.add(answer.response(PROMPTS[0], "m"))
+    book.flush()
+    (kept,) = Ledger(folder, "m", 0, PROMPTS[:1], "s").responses()
+    assert vars(kept) == vars(book.responses()[0])
 
 
 class Memory:
