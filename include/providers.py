@@ -263,7 +263,9 @@ def _text(content: Any) -> str:
 
 
 def _word(said: Any) -> str | None:
-    return said if isinstance(said, str) else None
+    if said is None or isinstance(said, str):
+        return said
+    raise TypeError(f"a word was expected, not {said!r:.100}")
 
 
 def _count(number: Any) -> int | None:

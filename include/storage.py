@@ -59,8 +59,7 @@ class RunFolder:
     def write(self, name: str, body: bytes | str, content_type: str = "application/json") -> str:
         """Store one object and return its URI."""
         bucket, key = split_uri(self.at(name))
-        # Half a character, which a model cut short may write, fits into no file.
-        data = body.encode(errors="replace") if isinstance(body, str) else body
+        data = body.encode() if isinstance(body, str) else body
         self.s3.put_object(Bucket=bucket, Key=key, Body=data, ContentType=content_type)
         return self.at(name)
 

@@ -503,9 +503,3 @@ def test_any_judgments_of_canaries_pass_or_fail_or_tell_nothing(rows: Any, said:
     for screen in canaries.screens(resolved):
         assert 0 <= screen.count <= screen.of
         assert (screen.passed is None) == (screen.of == 0)
-
-
-def test_a_page_with_half_a_character_is_stored() -> None:
-    s3 = Memory()
-    RunFolder(s3, "s3://b/run").write("report.html", "<p>a\ud83d</p>", "text/html")
-    assert s3.objects["run/report.html"] == b"<p>a?</p>"
