@@ -159,7 +159,7 @@ ARCHIVES: list[Case] = [
         )
         for kind, how in SPECIAL.items()
     ),
-    Case("results that want to lie elsewhere", pack(member("../../../tmp/results_x.json", GOOD))),
+    Case("results that want to lie elsewhere", pack(member("../../../results_x.json", GOOD))),
     Case("results that want to lie in /etc", pack(member("/etc/results_x.json", GOOD))),
     Case("a name twice, the last one good", pack(member(RESULTS, b"{}"), member(RESULTS, GOOD))),
     no(

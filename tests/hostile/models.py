@@ -51,7 +51,7 @@ ENVIRONMENTS: list[Case] = [
     no("a number as account", {"account_id": 111122223333}, "e.yaml:1: account_id", "in quotes"),
     no("an account of letters", {"account_id": "x" * 12}, "account_id", "pattern"),
     no("a role of another form", {"execution_role_arn": "admin"}, "execution_role_arn", "pattern"),
-    no("a folder on this machine", {"output_s3_uri": "/tmp/x"}, "output_s3_uri", "s3://"),
+    no("a folder on this machine", {"output_s3_uri": "/var/judge"}, "output_s3_uri", "s3://"),
     no("a bucket of capitals", {"output_s3_uri": "s3://BUCKET"}, "output_s3_uri", "pattern"),
     no("tags of numbers", {"tags": {"team": 7}}, 'tags.team: "7"'),
     no("a tag in a tag", {"tags": {"team": {"a": "b"}}}, "tags.team", "valid string"),
