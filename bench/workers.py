@@ -1,8 +1,9 @@
 """`make bench-workers`: what a second Celery worker gains where models take time; a limit holds.
 
 The services of docker-compose.yaml run on this machine (bench/cluster.py). Each worker runs one
-task at a time, the sandbox's models take their time to answer, and the prompts are in shards:
-whatever two workers gain, they gain by waiting for two shards at once.
+task at a time, the sandbox's models take their time to answer, and the prompts are in shards, all
+of whose requests are in flight at once: whatever two workers gain, they gain by waiting for two
+shards at once. Where a model's limits bound what is in flight, workers share them and gain nothing.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from include.names import GENERAL_DAG
 
 RESULTS = Path(__file__).resolve().parent / "results" / "workers.json"
 PROMPTS, SHARD = 160, 40
-LATENCY = 10.0
+LATENCY = 30.0
 """Seconds that an answer takes."""
+BOUNDLESS = {"start_concurrency": SHARD, "max_concurrency": 2 * SHARD}
+"""Limits of models that bear all that two workers ask at once."""
 LIMITED, LIMIT = 90, 60
 """Prompts and requests per minute of the run that has a limit: of so many all requests are kept."""
 
@@ -65,11 +68,11 @@ def measured(cluster: Cluster) -> Iterator[Result]:
     cluster.start("worker")
     until(lambda: GENERAL_DAG in known(cluster), 120)
     cluster.airflow(f"/dags/{GENERAL_DAG}", "PATCH", is_paused=False)
-    one, _ = generated(cluster, "one")
+    one, _ = generated(cluster, "one", **BOUNDLESS)
     yield Result(OURS, "one worker", "generating", one, "s")
     cluster.start("worker", "second", "--celery-hostname", f"second@{HOST}")
     until(lambda: "ready" in cluster.log("second"), 60)
-    two, _ = generated(cluster, "two")
+    two, _ = generated(cluster, "two", **BOUNDLESS)
     yield Result(OURS, "two workers", "generating", two, "s")
     yield Result(OURS, "two workers", "times_as_fast", one / two, "ratio")
     seconds, asked = generated(cluster, "limited", LIMITED, requests_per_minute=LIMIT)
