@@ -28,14 +28,17 @@ Name = Annotated[str, Field(pattern=NAME)]
 S3Uri = Annotated[str, Field(pattern=r"^s3://[a-z0-9.-]{3,63}(/.*)?$")]
 Archive = Annotated[str, Field(pattern=r"^s3://[a-z0-9.-]{3,63}/.+\.tar\.gz$")]
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-Budget = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Days = Annotated[int, Field(ge=1, le=36_500)]
+Budget = Annotated[float, Field(gt=0)]
 
 
 class Strict(BaseModel):
     """Unknown keys are errors, and nothing changes once it is read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False
+    )
 
 
 class Vpc(Strict):
@@ -84,7 +87,7 @@ class Environment(Strict):
         [], description="Reserved: nobody is notified yet."
     )
     poll_seconds: Positive = Field(30, description="Seconds between two looks at AWS.")
-    keep_runs_days: Positive | None = Field(
+    keep_runs_days: Days | None = Field(
         None,
         description="Run folders are deleted so many days after their last write, all but the last "
         "accepted one of each evaluation; the history stays. null: never.",
@@ -327,7 +330,7 @@ class Generation(Strict):
     reuse: Literal["none", "baseline"] = Field(
         "none", description="Whether the baseline's responses of earlier runs are taken again."
     )
-    reuse_max_age_days: Positive = Field(7, description="How old those may be.")
+    reuse_max_age_days: Days = Field(7, description="How old those may be.")
     request_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
         120, description="How long one request may take; SageMaker ends it after 60 by itself."
     )
@@ -451,7 +454,7 @@ class Alert(Strict):
         description="Airflow connection; default: the environment's, smtp_default or "
         "slack_api_default.",
     )
-    stuck_after_hours: Annotated[float, Field(gt=0)] = Field(
+    stuck_after_hours: Annotated[float, Field(gt=0, le=8760)] = Field(
         24, description="After so long a run counts as stuck; in dags/evaluations/ only."
     )
 
@@ -520,7 +523,9 @@ class Evaluation(Strict):
         Parameters(max_tokens=512), description="For every model that does not say otherwise."
     )
     baseline: Name | Model = Field(description="The model in use: a name, or a model inline.")
-    candidates: list[Name | Model] = Field(min_length=1, description="The models under test.")
+    candidates: list[Name | Model] = Field(
+        min_length=1, max_length=100, description="The models under test."
+    )
     comparison: Literal["baseline", "round_robin"] = Field(
         "baseline",
         description="Who is judged side by side: each candidate and the baseline, or also each two "

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from include.config import (
@@ -24,7 +23,9 @@ from include.config import (
     SageMakerModel,
 )
 from include.errors import ConfigError
+from include.files import MOST_LEVELS, Place, is_deep, is_there, read_yaml
 from include.prices import Prices
+from include.wording import by_line, printable, short
 
 ROOT = Path(__file__).resolve().parent.parent / "dags"
 """Where `evaluations/`, `models/` and `environments/` are; $NOVA_JUDGE_CONFIG_DIR overrides it."""
@@ -32,11 +33,6 @@ ROOT = Path(__file__).resolve().parent.parent / "dags"
 EXAMPLE = "qwen-vs-claude.yaml"
 """The evaluation that `make run` and the trigger form start with."""
 
-FAST = 4096
-"""Characters up to which libyaml reads a file: in a tenth of the time, and Airflow reads all files
-twice a minute. A longer one could be nested so deeply that it crashes."""
-
-Place = tuple[str | int, ...]
 Checked = TypeVar("Checked", bound=BaseModel)
 
 
@@ -67,7 +63,7 @@ def evaluation_files() -> list[Path]:
 def example() -> dict[str, Any] | None:
     """Return the evaluation that comes with the project, None if it was deleted."""
     path = folder() / "evaluations" / EXAMPLE
-    return load_evaluation(path) if path.is_file() else None
+    return load_evaluation(path) if is_there(path) else None
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -154,7 +150,7 @@ def resolve_config(
         models.append(found and _with_parameters(found, evaluation.parameters))
     prices = environment and _try(problems, lambda: _load_prices(environment))
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise ConfigError(by_line("\n".join(problems).splitlines()))
     budgets = [each.budget_usd for each in (evaluation, environment) if each.budget_usd]
     resolved = {
         "evaluation": evaluation.evaluation,
@@ -220,7 +216,7 @@ def price_file(environment: Environment) -> Path | None:
     """
     given = environment.prices
     places = (Path(given), ROOT.parent / given) if given else ()
-    return next((path for path in places if path.is_file()), None)
+    return next((path for path in places if is_there(path)), None)
 
 
 def _with_parameters(model: Any, shared: Parameters) -> Any:
@@ -258,7 +254,8 @@ def _load_prices(environment: Environment) -> Prices | None:
     path = price_file(environment)
     if path is None:
         raise ConfigError(
-            f"environment {environment.name}: there is no price file {environment.prices}; "
+            f"environment {environment.name}: there is no price file "
+            f"{printable(environment.prices)[:500]}; "
             f"make prices ENV={environment.name} writes one"
         )
     data, source = _read(path)
@@ -282,10 +279,10 @@ def priced(models: Iterable[Any], judges: Iterable[Judge]) -> tuple[set[str], se
 
 def _find(home: Path, kind: str, name: str) -> Path:
     path = home / kind / f"{name}.yaml"
-    if not path.is_file():
+    if not is_there(path):
         known = _names(home, kind)
         raise ConfigError(
-            f"there is no {kind[:-1]} {name!r}{_nearest(name, known)}; "
+            f"there is no {kind[:-1]} {short(name)}{_nearest(name, known)}; "
             f"{home / kind} has {', '.join(known) or 'none'}"
         )
     return path
@@ -300,65 +297,28 @@ def _try(problems: list[str], look: Any) -> Any:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], _Source]:
-    name = path.name
+    name = printable(path.name)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        document = read_yaml(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} cannot be read: expected UTF-8: {error}") from None
+    except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
-    try:
-        loader = _loader(text)
-        try:
-            node = loader.get_single_node()
-            # Before the data is made: that writes merged keys into the nodes.
-            lines, twice = dict(_lines(node)), list(_duplicates(node))
-            data = loader.construct_document(node) if node else None
-        finally:
-            loader.dispose()
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except ValueError as error:
         raise ConfigError(f"{name} is not YAML or JSON: {error}") from None
-    if twice:
-        raise ConfigError("\n".join(f"{name}:{line}: {key} is there twice" for key, line in twice))
+    if document.twice:
+        twice = (f"{name}:{n}: {printable(key)} is there twice" for key, n in document.twice)
+        raise ConfigError(by_line(twice))
+    data = document.data
     if not isinstance(data, dict):
         raise ConfigError(f"{name}: expected keys and values, found {type(data).__name__}")
-    return data, _Source(name, lines)
-
-
-def _loader(text: str) -> Any:
-    quick = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return (quick if len(text) <= FAST else yaml.SafeLoader)(text)
-
-
-def _lines(node: Any, place: Place = ()) -> Iterator[tuple[Place, int]]:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in _entries(node):
-            yield (*place, key.value), key.start_mark.line + 1
-            yield from _lines(value, (*place, key.value))
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield (*place, index), value.start_mark.line + 1
-            yield from _lines(value, (*place, index))
-
-
-def _duplicates(node: Any) -> Iterator[tuple[str, int]]:
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in _entries(node):
-            if key.value in seen:
-                yield key.value, key.start_mark.line + 1
-            seen.add(key.value)
-            yield from _duplicates(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            yield from _duplicates(value)
-
-
-def _entries(node: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield the keys of a mapping that are text or numbers, with their values."""
-    return ((key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode))
+    return data, _Source(name, document.lines)
 
 
 def _check(cls: Any, data: Any, source: _Source) -> Any:
     """Validate data; turn pydantic's errors into lines that a person can act on."""
+    if is_deep(data):
+        raise ConfigError(f"{source.name}: keys are nested more than {MOST_LEVELS} deep")
     try:
         return (
             cls.validate_python(data) if isinstance(cls, TypeAdapter) else cls.model_validate(data)
@@ -368,7 +328,7 @@ def _check(cls: Any, data: Any, source: _Source) -> Any:
         problems = dict.fromkeys(
             _problem(model, data, each, source) for each in error.errors() if not _beside(each)
         )
-        raise ConfigError("\n".join(problems)) from None
+        raise ConfigError(by_line(problems)) from None
 
 
 def _beside(error: Any) -> bool:
@@ -400,8 +360,8 @@ def _problem(model: Any, data: Any, error: Any, source: _Source) -> str:
     else:
         message = re.sub("^(Value error, |Input |String )", "", error["msg"])
         if error["type"] != "value_error":
-            message += f", found {_short(error['input'])}"
-    return f"{where}: {key + ': ' if key else ''}{message}"
+            message += f", found {short(error['input'])}"
+    return f"{where}: {printable(key) + ': ' if key else ''}{message}"
 
 
 def _walk(model: Any, data: Any, loc: tuple[Any, ...], missing: bool) -> tuple[Place, list[str]]:
@@ -457,8 +417,3 @@ def _accepts(cls: type[BaseModel], data: Any) -> bool:
 def _nearest(name: str, choices: list[str]) -> str:
     close = get_close_matches(name, choices, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

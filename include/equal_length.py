@@ -131,8 +131,11 @@ def _fit(
     lengths = np.array(differences, dtype=float)
     scaled = np.tanh(lengths / lengths.std(ddof=1))
     x, y = np.column_stack([np.ones_like(scaled), scaled]), np.array(scores, dtype=float)
-    coefficients = _most_likely(x, y)
-    error = None if coefficients is None else _jackknife(x, y, coefficients, clusters)
+    try:
+        coefficients = _most_likely(x, y)
+        error = None if coefficients is None else _jackknife(x, y, coefficients, clusters)
+    except np.linalg.LinAlgError:  # all scores so near to 0 or 1 that none of them tells
+        return None
     if coefficients is None or error is None:
         return None
     return _Fit(float(coefficients[0]), error)
@@ -162,8 +165,10 @@ def _jackknife(
     from scipy.special import expit
 
     mean = expit(x @ coefficients)
-    names, cluster_of = np.unique(clusters, return_inverse=True)
-    units = len(names)
+    # Not np.unique: its texts all take as much room as the longest, and "a\0" is "a".
+    places = {name: place for place, name in enumerate(dict.fromkeys(clusters))}
+    cluster_of = [places[name] for name in clusters]
+    units = len(places)
     score, information = np.zeros((units, 2)), np.zeros((units, 2, 2))
     np.add.at(score, cluster_of, (y - mean)[:, None] * x)
     weight = (mean * (1 - mean))[:, None, None]

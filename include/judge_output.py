@@ -7,10 +7,12 @@ them, and left aside with a notice where they make no sense; the counts alone th
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import re
 import tarfile
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,9 +22,20 @@ from include import rubric
 from include.cells import number, parse_mapping
 from include.errors import ResultsError
 from include.records import JudgeOutput, Judgment, Notice, Order, Pair, RubricScore, Verdict
+from include.wording import printable, short
 
 MAX_ARCHIVE_BYTES = 2 * 1024**3
 """Unpacked; a judge job of 10,000 pairs stays far below."""
+MAX_RESULTS_BYTES = 64 * 1024**2
+"""Of results_*.json, which is a few kilobytes."""
+MOST_NAMES = 1000
+"""Members that nobody wants and that an error may name."""
+MAX_ROWS = 2_000_000
+"""Of one table of details: a row takes a few bits where all are the same."""
+BATCH = 200
+"""Rows that are opened at once."""
+MOST = 1e12
+"""No count is as large; sums of such numbers could leave those that JSON has."""
 
 RESULTS = re.compile(r"(^|/)results_[^/]*\.json$")
 DETAILS = re.compile(r"(^|/)details_[^/]*\.parquet$")
@@ -50,7 +63,7 @@ def read(archive: IO[bytes], pairs: Sequence[Pair]) -> JudgeOutput:
     if not results:
         raise ResultsError(
             "the judge's archive holds no results_*.json; it holds: "
-            + (", ".join(sorted(members)[:20]) or "nothing")
+            + (", ".join(printable(name)[:200] for name in sorted(members)[:20]) or "nothing")
         )
     metrics = read_metrics(results[-1])
     tables = [body for name, body in members.items() if DETAILS.search(name)]
@@ -69,24 +82,58 @@ def read(archive: IO[bytes], pairs: Sequence[Pair]) -> JudgeOutput:
     return replace(output, warnings=[*output.warnings, notice])
 
 
+class _Unpacked(gzip.GzipFile):
+    """What a gzipped file unpacks to, headers and members that nobody wants included."""
+
+    def __init__(self, archive: IO[bytes]) -> None:
+        super().__init__(fileobj=archive, mode="rb")
+        self._left = MAX_ARCHIVE_BYTES
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return the next bytes.
+
+        Raises:
+            ResultsError: They are more than any honest archive has.
+        """
+        found = super().read(size)
+        self._left -= len(found)
+        if self._left < 0:
+            raise ResultsError(
+                f"the judge's archive unpacks to more than {MAX_ARCHIVE_BYTES} bytes; "
+                "it was left alone"
+            )
+        return found
+
+
 def _members(archive: IO[bytes]) -> dict[str, bytes]:
+    """Return the content of the files that are wanted, and of all others the name.
+
+    As a stream: what the headers say about places in the archive leads nowhere. Of several files
+    with one name the last counts, as when unpacked; a link of that name is no file.
+    """
     members: dict[str, bytes] = {}
-    total = 0
     try:
-        with tarfile.open(fileobj=archive, mode="r:gz") as tar:
+        with _Unpacked(archive) as file, tarfile.open(fileobj=file, mode="r|") as tar:
             for member in tar:
-                total += member.size
-                if total > MAX_ARCHIVE_BYTES:
-                    raise ResultsError(
-                        f"the judge's archive unpacks to more than {MAX_ARCHIVE_BYTES} bytes; "
-                        "it was left alone"
-                    )
                 wanted = RESULTS.search(member.name) or DETAILS.search(member.name)
-                content = tar.extractfile(member) if wanted and member.isfile() else None
-                members[member.name] = content.read() if content else b""
-    except (tarfile.TarError, EOFError, OSError) as error:
+                if wanted and member.isfile():
+                    members[member.name] = _content(tar, member)
+                elif not wanted and len(members) < MOST_NAMES:
+                    members[member.name] = b""
+    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, OverflowError) as error:
         raise ResultsError(f"the judge's archive cannot be read: {error}") from error
     return dict(sorted(members.items()))
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    most = MAX_RESULTS_BYTES if RESULTS.search(member.name) else MAX_ARCHIVE_BYTES
+    if member.size > most:
+        raise ResultsError(
+            f"the judge's archive: {printable(member.name)[:200]} has {member.size:,} bytes, and "
+            f"at most {most:,} are read"
+        )
+    file = tar.extractfile(member)
+    return file.read() if file else b""
 
 
 def read_metrics(body: bytes) -> dict[str, float | None]:
@@ -98,21 +145,27 @@ def read_metrics(body: bytes) -> dict[str, float | None]:
     try:
         results = json.loads(body)["results"]
         metrics = results["all"] if "all" in results else next(iter(results.values()))
-        return {key: number(value) for key, value in metrics.items()}
+        return {key: _sane(number(value)) for key, value in metrics.items()}
+    except RecursionError:
+        raise ResultsError("the judge's results_*.json is nested too deeply to be read") from None
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise ResultsError(
-            f"the judge's results_*.json has no results to read: {error!r}"
+            f"the judge's results_*.json has no results to read: {short(error, 300)}"
         ) from error
+
+
+def _sane(value: float | None) -> float | None:
+    return None if value is None or abs(value) > MOST else value
 
 
 def _read_table(body: bytes, unread: Counter[str]) -> Iterator[Row]:
     """Yield rows with their nested columns opened: `metrics` and `specifics` beside the rest."""
     import pyarrow
-    from pyarrow import parquet
 
     try:
-        rows = parquet.ParquetFile(io.BytesIO(body)).read().to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+        rows = list(_rows(body))
+    # The latter two: a text is not UTF-8, a day is in no calendar.
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise ResultsError(f"the judge's details_*.parquet cannot be read: {error}") from error
     for row in rows:
         opened = dict(row)
@@ -122,6 +175,25 @@ def _read_table(body: bytes, unread: Counter[str]) -> Iterator[Row]:
             # An `example` may also be a plain text; it is the other two that we need.
             unread[column] += not fields and bool(row.get(column)) and column != "example"
         yield opened
+
+
+def _rows(body: bytes) -> Iterator[Row]:
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(io.BytesIO(body)) as table:
+        count, size = table.metadata.num_rows, 0
+        if count > MAX_ROWS:
+            raise ResultsError(
+                f"the judge's details_*.parquet has {count:,} rows, and at most {MAX_ROWS:,} are "
+                "read"
+            )
+        for batch in table.iter_batches(BATCH, use_threads=False):
+            size += batch.nbytes
+            if size > MAX_ARCHIVE_BYTES:
+                raise ResultsError(
+                    f"the judge's details_*.parquet unpacks to more than {MAX_ARCHIVE_BYTES} bytes"
+                )
+            yield from batch.to_pylist()
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError
 
 from include.config import Strict
 from include.errors import ConfigError
+from include.files import read_yaml
 
 FILE = Path(__file__).with_suffix(".yaml")
 VARIABLE = "NOVA_JUDGE_TABLE"
@@ -72,14 +71,13 @@ def table() -> Table:
 @cache
 def _read(path: Path) -> Table:
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Table.model_validate(content)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{VARIABLE}: {path} cannot be read: {error}") from None
+        return Table.model_validate(read_yaml(path.read_text(encoding="utf-8")).data)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise ConfigError(f"{VARIABLE}: {path}: {key}: {first['msg']}; see {FILE.name}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{VARIABLE}: {path} cannot be read: {error}") from None
 
 
 def image_uri(region: str) -> str | None:

@@ -21,7 +21,7 @@ from include.errors import LabelsError
 from include.preferences import ResolvedPair
 from include.records import Drawn, Judged, Label, Labels, Pair, Preference, sha256
 from include.storage import RunFolder
-from include.wording import plural
+from include.wording import plural, printable
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -170,17 +170,22 @@ def _candidate(file: str, found: set[str], known: Mapping[str, Judged]) -> str:
     names = [name for name, about in known.items() if about.comparison in found]
     if len(names) == 1 and len(found) == 1:
         return names[0]
+    shown = [_shown(each) for each in sorted(found)[: rows.SHOWN]]
     there = ", ".join(f"{about.comparison} ({name})" for name, about in known.items())
     raise LabelsError(
-        f"{file}: comparison is {_any_of(sorted(found)) or 'nowhere told'}; expected one of this "
+        f"{file}: comparison is {_any_of(shown) or 'nowhere told'}; expected one of this "
         f"run's, the same in all rows: {there}; label a form that is made from this run's pairs"
     )
+
+
+def _shown(cell: str) -> str:
+    return printable(cell)[:100]
 
 
 def differences(then: Judged, now: Judged) -> list[str]:
     """Name what makes labels stale: all that was judged then and is another now."""
     return [
-        f"{column}: {before or 'none'} there, {after or 'none'} in this run"
+        f"{column}: {_shown(before or 'none')} there, {after or 'none'} in this run"
         for name, column in JUDGED.items()
         if (before := getattr(then, name)) != (after := getattr(now, name))
         and not (name == "judge_image_digest" and None in (before, after))
@@ -252,7 +257,8 @@ def _preference(cells: Mapping[str, str], pair: Pair) -> Preference:
             if each not in there or shown[0] == shown[1]
         )
         raise ValueError(
-            f"{column}: {found or 'none'} there, {_any_of(there)} in this run: another response"
+            f"{column}: {_shown(found or 'none')} there, {_any_of(there)} in this run: "
+            "another response"
         )
     if answer == "tie":
         return "tie"

@@ -16,10 +16,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from logging import getLogger
-from typing import Any
+from typing import Any, get_args
 
-from include.records import Prompt, Response
-from include.storage import RunFolder
+from include.records import Outcome, Prompt, Response
+from include.storage import RunFolder, column_types
 
 log = getLogger(__name__)
 
@@ -30,6 +30,12 @@ worker has to ask for again, beside the requests in flight."""
 
 MOST_RUNS = 20
 """Earlier runs that are looked through for responses to reuse, the newest first."""
+
+FIELDS = column_types(Response)
+NEEDED = ("attempts", "key", "created_at")
+"""Fields of a response that are never null, and have a default."""
+MOST = 1e12
+"""No count of a response is as large, and no time in milliseconds."""
 
 RANGE = re.compile(r"/(\d{6,})-(\d{6,})/part-")
 
@@ -67,6 +73,47 @@ def latest(responses: Iterable[Response]) -> dict[str, Response]:
     return kept
 
 
+def read_part(folder: RunFolder, name: str) -> Iterator[Response]:
+    """Yield the responses of one stored part.
+
+    A line that holds none, half of one or one that nobody can have written is left out: its prompt
+    counts as not answered, and all others keep their responses.
+    """
+    for number, line in enumerate(folder.read(name).splitlines(), 1):
+        try:
+            yield _response(json.loads(line))
+        except (ValueError, TypeError, RecursionError) as error:
+            log.warning("%s:%d is no response and is left out: %s", folder.at(name), number, error)
+
+
+def _response(row: Any) -> Response:
+    """Make a response of what a line says.
+
+    Keys of later versions are left out, and what makes no sense and is not needed is null.
+
+    Raises:
+        ValueError: It is none.
+        TypeError: It lacks something.
+    """
+    if not isinstance(row, dict):
+        raise ValueError("expected an object")
+    fitting = {key: row[key] for key in FIELDS if _fits(key, row.get(key))}
+    found = Response(**{"text": None, **fitting})
+    unfit = [key for key in NEEDED if key in row and key not in fitting]
+    if unfit or found.outcome not in get_args(Outcome) or (found.usable and found.text is None):
+        raise ValueError(f"{', '.join(unfit) or 'outcome or text'} cannot be used")
+    if found.created_at and datetime.fromisoformat(found.created_at).tzinfo is None:
+        raise ValueError("created_at has no time zone")
+    return found
+
+
+def _fits(key: str, value: Any) -> bool:
+    if FIELDS[key] is str:
+        return isinstance(value, str)
+    whole = isinstance(value, int)
+    return (whole or (isinstance(value, float) and FIELDS[key] is float)) and 0 <= value < MOST
+
+
 class Parts:
     """One model's stored parts in one run, listed once, when they are first read.
 
@@ -86,7 +133,7 @@ class Parts:
         """
         for first, end, name in self._places:
             if end > start and (stop is None or first < stop):
-                yield from self.folder.read_records(name, Response)
+                yield from read_part(self.folder, name)
 
     @cached_property
     def _places(self) -> list[tuple[int, int, str]]:

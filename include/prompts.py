@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 import sqlite3
 import string
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,12 +22,17 @@ from include.config import Dataset
 from include.errors import DatasetError
 from include.records import Notice, Prompt, Turn
 from include.rows import Problems, Row, Rows
+from include.wording import short
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 SHOWN = 5
 """Repeated prompts that a notice names; all are counted."""
+LONGEST_NAME = 4096
+"""Characters of an id, a category or a group."""
+HALF = re.compile("[\ud800-\udfff]")
+"""What JSON can write and no file can hold: half of a character beyond U+FFFF."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class PromptSource:
         first = seen.first(["id", prompt.prompt_id], f"row {number + 1}")
         if first:
             raise ValueError(
-                f"{self._dataset.id_field} {prompt.prompt_id!r} is there more than once, "
+                f"{self._dataset.id_field} {short(prompt.prompt_id)} is there more than once, "
                 f"first in {first}"
             )
 
@@ -150,6 +156,12 @@ class _Maker:
             )
         }
         named = rows.text(row, self.dataset.id_field) if self.dataset.id_field else ""
+        for column, name in (
+            (self.dataset.id_field, named),
+            (self.dataset.category_field, optional["category"]),
+            (self.dataset.group_field, optional["group"]),
+        ):
+            _check_name(column, name)
         return Prompt(
             prompt_id=named or f"row-{number:06d}",
             text=text,
@@ -177,8 +189,18 @@ class _Maker:
         return own if system is None else system, tuple(turns), last.text
 
 
-def _optional(row: Row, column: str | None) -> str | None:
-    return rows.text(row, column) if column else None
+def _check_name(column: str | None, name: str | None) -> None:
+    """Refuse what no table, page or file name can hold.
+
+    Raises:
+        ValueError: Saying why.
+    """
+    if name and len(name) > LONGEST_NAME:
+        raise ValueError(
+            f"{column} has {len(name):,} characters, and a name has at most {LONGEST_NAME:,}"
+        )
+    if name and HALF.search(name):
+        raise ValueError(f"{column} {short(name)} holds half a character, which is no text")
 
 
 class _Template:

@@ -53,6 +53,8 @@ CONTAINER = re.compile(r"Received \w+ error \((\d{3})\)")
 UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)
 """What reading an answer of another shape than any known one ends in."""
 
+MOST_TOKENS = 10**12
+"""No answer has as many."""
 LONGEST_MESSAGE = 2000
 LONGEST_QUOTE = 300
 
@@ -152,7 +154,7 @@ def read_converse(answer: Mapping[str, Any]) -> Answer:
     blocks, usage = answer["output"]["message"]["content"], answer.get("usage") or {}
     return Answer(
         text="".join(_text(block.get("text")) for block in blocks),
-        stop_reason=answer.get("stopReason"),
+        stop_reason=_word(answer.get("stopReason")),
         input_tokens=_count(usage.get("inputTokens")),
         output_tokens=_count(usage.get("outputTokens")),
     )
@@ -232,7 +234,7 @@ def read_engine(body: Any) -> Answer:
         raise AskError("EngineError", f"the engine gave up after: {text}", "again")
     return Answer(
         text=text,
-        stop_reason=details.get("finish_reason"),
+        stop_reason=_word(details.get("finish_reason")),
         input_tokens=None,
         output_tokens=_count(details.get("generated_tokens")),
     )
@@ -245,7 +247,7 @@ def _completion(choice: Mapping[str, Any], usage: Mapping[str, Any]) -> Answer:
     refused = bool(message and message.get("refusal") and not text)
     return Answer(
         text=text,
-        stop_reason="refusal" if refused else choice.get("finish_reason"),
+        stop_reason="refusal" if refused else _word(choice.get("finish_reason")),
         input_tokens=_count(usage.get("prompt_tokens")),
         output_tokens=_count(usage.get("completion_tokens")),
     )
@@ -260,8 +262,14 @@ def _text(content: Any) -> str:
     raise TypeError(f"a text was expected, not {content!r:.100}")
 
 
+def _word(said: Any) -> str | None:
+    if said is None or isinstance(said, str):
+        return said
+    raise TypeError(f"a word was expected, not {said!r:.100}")
+
+
 def _count(number: Any) -> int | None:
-    return number if isinstance(number, int) else None
+    return number if isinstance(number, int) and 0 <= number < MOST_TOKENS else None
 
 
 @asynccontextmanager

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from include import judge_table
 from include.errors import ConfigError
+from include.files import is_deep, read_yaml
+from include.wording import by_line, printable, short
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
 
@@ -138,7 +140,7 @@ def override(recipe: Recipe, overrides: Mapping[str, Any], *, name: str = "recip
     wanted = dict(_items(overrides))
     problems = [problem for key in wanted if (problem := _refusal(key))]
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise ConfigError(by_line(problems))
     changed = copy.deepcopy(recipe)
     for key, value in wanted.items():
         section, _, last = key.partition(".")
@@ -163,19 +165,20 @@ def from_yaml(body: bytes) -> Recipe:
 def _content(name: str, read: Read | None) -> bytes:
     if name.startswith("s3://"):
         return _from_s3(name, read)
-    path = FOLDER / f"{name}.yaml"
-    if name not in names():
-        if not name.endswith((".yaml", ".yml")):
-            raise ConfigError(
-                f"judge.recipe: there is no recipe {name!r}{_nearest(name, names())}; the recipes "
-                f"are {', '.join(names())}; one of your own is a .yaml file or an s3:// URI"
-            )
-        path = FOLDER.parent / Path(name).expanduser()
-    try:
-        return path.read_bytes()
-    except OSError as error:
+    if name in names():
+        return (FOLDER / f"{name}.yaml").read_bytes()
+    if not name.endswith((".yaml", ".yml")):
         raise ConfigError(
-            f"judge.recipe: {path} cannot be read: {error.strerror}; "
+            f"judge.recipe: there is no recipe {short(name)}{_nearest(name, names())}; the recipes "
+            f"are {', '.join(names())}; one of your own is a .yaml file or an s3:// URI"
+        )
+    path = FOLDER.parent / name
+    try:
+        return (FOLDER.parent / Path(name).expanduser()).read_bytes()
+    except (OSError, ValueError, RuntimeError) as error:  # the last two: no path, nobody's home
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(
+            f"judge.recipe: {printable(str(path))[:500]} cannot be read: {why}; "
             "a relative path begins at the project's root"
         ) from None
 
@@ -193,10 +196,10 @@ def _from_s3(uri: str, read: Read | None) -> bytes:
 
 def _parse(body: bytes, name: str) -> Recipe:
     try:
-        recipe = yaml.safe_load(body.decode("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        recipe = read_yaml(body.decode("utf-8")).data
+    except ValueError as error:
         raise ConfigError(f"recipe {name}: expected YAML: {error}") from error
-    if not isinstance(recipe, dict):
+    if not isinstance(recipe, dict) or is_deep(recipe):
         raise ConfigError(f"recipe {name}: expected the sections {', '.join(SECTIONS)}")
     _check(recipe, lambda key: f"recipe {name}: {key}")
     return recipe
@@ -210,7 +213,7 @@ def _check(recipe: dict[str, Any], place: Callable[[str], str]) -> None:
     except ValidationError as error:
         problems = [_explain(problem) for problem in error.errors()]
     if problems:
-        raise ConfigError("\n".join(f"{place(key)}: {said}" for key, said in problems))
+        raise ConfigError(by_line(f"{place(printable(key))}: {said}" for key, said in problems))
 
 
 def _explain(problem: Any) -> tuple[str, str]:
@@ -220,10 +223,12 @@ def _explain(problem: Any) -> tuple[str, str]:
     expected = _expected(problem["loc"])
     if problem["type"] == "missing":
         return key, f"is missing; expected {expected}"
-    return key, f"expected {expected}, is {problem['input']!r}"
+    return key, f"expected {expected}, is {short(problem['input'])}"
 
 
 def _expected(place: tuple[int | str, ...]) -> str:
+    if not place:
+        return "text as keys"
     fields = Schema.model_fields if len(place) == 1 else SECTIONS[str(place[0])].model_fields
     return fields[str(place[min(1, len(place) - 1)])].description or "something else"
 
@@ -235,14 +240,14 @@ def _mismatches(recipe: Recipe) -> Iterator[tuple[str, str]]:
     judges = {judge.model_type: judge for judge in judge_table.table().judges}
     if model_type not in judges:
         near = _nearest(model_type, list(judges))
-        yield "run.model_type", f"expected one of {', '.join(judges)}, is {model_type!r}{near}"
+        yield "run.model_type", f"expected one of {', '.join(judges)}, is {short(model_type)}{near}"
         return
     own_path, own_task = judges[model_type].model_name_or_path, judges[model_type].task
     if task != own_task:
         yield "evaluation.task", f"expected {own_task} for {model_type}, is {task!r}"
     if path != own_path and not path.startswith("s3://"):
         expected = f"{own_path} or the s3:// URI of a checkpoint of it for {model_type}"
-        yield "run.model_name_or_path", f"expected {expected}, is {path!r}"
+        yield "run.model_name_or_path", f"expected {expected}, is {short(path)}"
     if own_task != "rubric_llm_judge":
         for key in RUBRIC_ONLY:
             if key in recipe["inference"]:

@@ -22,7 +22,9 @@ from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
 from include.errors import DatasetError
+from include.files import is_there
 from include.storage import split_uri
+from include.wording import by_line, printable, short
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -34,6 +36,10 @@ PEEKED = 1000
 """Rows that say which columns there are."""
 BATCH = 200
 """Rows of a parquet file in memory at once."""
+LONGEST_LINE = 256 * 1024**2
+"""Bytes of one line. A gzipped file of some megabytes may hold one that fills any memory."""
+LONGEST_LIST = 2 * 1024**3
+"""Bytes of a JSON list, which is in memory as a whole."""
 BUFFER = 64 * 1024
 """Bytes of a parquet column that are read at once, where a page is not larger."""
 
@@ -85,9 +91,9 @@ class Rows:
             if not self.has(column):
                 close = get_close_matches(column, there, n=1)
                 hint = f"; did you mean {close[0]!r}?" if close else ""
-                problems.append(f"{key}: {self.name} has no column {column!r}{hint}")
+                problems.append(f"{key}: {self.name} has no column {short(column)}{hint}")
         if problems:
-            raise DatasetError("\n".join([*problems, f"its columns are {', '.join(there)}"]))
+            raise DatasetError(by_line([*problems, f"its columns are {', '.join(there)}"]))
 
 
 class Problems:
@@ -112,8 +118,9 @@ class Problems:
         """
         if self.count:
             more = f"\n  and {self.count - SHOWN} more" if self.count > SHOWN else ""
-            listed = "\n".join(self._first)
-            raise DatasetError(f"{self.name} has rows that cannot be used:\n{listed}{more}")
+            raise DatasetError(
+                f"{self.name} has rows that cannot be used:\n{by_line(self._first)}{more}"
+            )
 
 
 def value(row: Row, column: str) -> Any:
@@ -188,12 +195,12 @@ def local_file(source: str, s3: BaseClient | None = None, *, key: str) -> Iterat
     if path is None:
         places = " nor in ".join(dict.fromkeys(map(str, (Path.cwd(), ROOT))))
         neither = "neither in" if " nor in " in places else "not in"
-        raise DatasetError(f"{key}: there is no file {source}, {neither} {places}")
+        raise DatasetError(f"{key}: there is no file {printable(source)[:500]}, {neither} {places}")
     yield path
 
 
 def _find(source: str) -> Path | None:
-    return next((path for path in (Path(source), ROOT / source) if path.is_file()), None)
+    return next((path for path in (Path(source), ROOT / source) if is_there(path)), None)
 
 
 def _copy(uri: str, s3: BaseClient | None, file: IO[bytes]) -> None:
@@ -220,7 +227,9 @@ def _reader(name: str) -> Read:
     for ending, read in READERS.items():
         if name.removesuffix(".gz").endswith(ending):
             return read
-    raise DatasetError(f"{name}: expected a file ending in {', '.join(FORMATS)}, or in .gz")
+    raise DatasetError(
+        f"{printable(name)[:500]}: expected a file ending in {', '.join(FORMATS)}, or in .gz"
+    )
 
 
 def _read(name: str, path: Path, read: Read) -> Iterator[Row]:
@@ -233,7 +242,9 @@ def _read(name: str, path: Path, read: Read) -> Iterator[Row]:
 
 def _lines(name: str, file: io.BufferedIOBase) -> Iterator[str]:
     """Yield lines with their ends; only a line feed ends one."""
-    for number, line in enumerate(file, 1):
+    for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE + 1), b""), 1):
+        if len(line) > LONGEST_LINE:
+            raise DatasetError(f"{name}:{number}: this line has more than {LONGEST_LINE:,} bytes")
         try:
             decoded = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
@@ -252,12 +263,24 @@ def _from_json(name: str, file: io.BufferedIOBase) -> Iterator[Row]:
         if not line.strip():
             continue
         if is_first and line.lstrip().startswith("["):
-            whole = line + "".join(rest for _, rest in lines)
+            whole = line + "".join(_at_most(name, (rest for _, rest in lines)))
             for place, item in enumerate(_loads(name, whole, number), 1):
                 yield _object(f"{name}: item {place}", item)
             return
         is_first = False
         yield _object(f"{name}:{number}", _loads(name, line.rstrip(), number))
+
+
+def _at_most(name: str, lines: Iterator[str]) -> Iterator[str]:
+    left = LONGEST_LIST
+    for line in lines:
+        left -= len(line)
+        if left < 0:
+            raise DatasetError(
+                f"{name}: a JSON list is read as a whole, and this one has more than "
+                f"{LONGEST_LIST:,} bytes; write one object per line into a .jsonl file"
+            )
+        yield line
 
 
 def _loads(name: str, content: str, line: int) -> Any:
@@ -326,7 +349,8 @@ def _from_parquet(name: str, file: io.BufferedIOBase) -> Iterator[Row]:
                     yield from batch.to_pylist()
                     # Or the pool keeps what it held: half as much again for 60,000 rows.
                     pyarrow.default_memory_pool().release_unused()
-        except pyarrow.ArrowException as error:
+        # The latter two: a text is not UTF-8, a day is in no calendar.
+        except (pyarrow.ArrowException, ValueError, OverflowError) as error:
             raise DatasetError(f"{name} cannot be read: {error}") from None
 
 

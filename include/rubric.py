@@ -30,6 +30,9 @@ MARGIN_BINS = 20
 
 CELLS = ("weighted_score_A", "weighted_score_B", "score_margin", "criteria_breakdown")
 
+ABSURD = 1e6
+"""No score or weight is as large; sums of such numbers could leave those that JSON has."""
+
 ROUNDING = 0.01
 """How far Nova's scores may lie from ours: it may round to two decimals."""
 
@@ -118,6 +121,8 @@ def _kind(value: Any) -> CriterionKind | None:
 
 def _number(row: Mapping[str, Any], key: str, unread: Counter[str]) -> float | None:
     value = cells.loose_number(row.get(key))
+    if value is not None and abs(value) > ABSURD:
+        value = None
     unread[key] += value is None and row.get(key) not in (None, "")
     return value
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -106,11 +106,11 @@ class Spending:
                 is_part = ledger.RANGE.search(name) or name.endswith(f"/{DIGESTS}")
                 if name in self._read or not is_part:
                     continue
-                for row in map(json.loads, self.folder.lines(name)):
-                    if not row["reused_from"]:
-                        batch = row["latency_ms"] is None  # only who is asked one by one has one
-                        self._tokens[model.name, batch, "input"] += row["input_tokens"] or 0
-                        self._tokens[model.name, batch, "output"] += row["output_tokens"] or 0
+                for row in map(_row, self.folder.lines(name)):
+                    if not row.get("reused_from"):
+                        batch = row.get("latency_ms") is None  # who is asked one by one has one
+                        for side in ("input", "output"):
+                            self._tokens[model.name, batch, side] += _count(row, f"{side}_tokens")
                 self._read.add(name)
 
     def _jobs(self) -> list[tuple[str, Use]]:
@@ -241,6 +241,20 @@ def _endpoint(model: str) -> str:
 def _lives(folder: RunFolder, model: str) -> dict[str, dict[str, Any]]:
     """Return a model's endpoints by their time of creation: instance types are tried in order."""
     return folder.read_json(_endpoint(model)) or {}
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    """Return what a line of a part says; nothing where it is no whole object."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def _count(row: Mapping[str, Any], key: str) -> int:
+    tokens = row.get(key)
+    return max(0, tokens) if isinstance(tokens, int) else 0
 
 
 def _endpoints(prices: Prices, folder: RunFolder) -> list[Use]:

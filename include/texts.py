@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from include import erasure, storage
+from include import erasure, ledger, storage
 from include.erasure import Stored
 from include.ownership import MAX_AGE, RunState
 from include.pairs import shown
@@ -95,7 +95,11 @@ def _keep_digests(folder: RunFolder) -> None:
         for pattern, kind, digested in TEXTS:
             place = pattern.fullmatch(name)
             if place:
-                rows = map(digested, folder.read_records(name, kind))
+                is_part = kind is Response
+                stored = (
+                    ledger.read_part(folder, name) if is_part else folder.read_records(name, kind)
+                )
+                rows = map(digested, stored)
                 found[place[1]].update(dict.fromkeys(storage.to_lines([row]) for row in rows))
     for home, lines in found.items():
         target = f"{home}/{storage.DIGESTS}"

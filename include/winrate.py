@@ -380,13 +380,16 @@ def _from_metrics(
 ) -> _Findings:
     """Findings from Nova's totals alone.
 
-    A metric that is absent counts as 0; what is then lacking to two judgments per pair counts as
-    invalid, so that an unreported kind of verdict makes the result inconclusive, not wrong.
+    A metric that is absent or negative counts as 0; what is then lacking to two judgments per pair
+    counts as invalid, so that an unreported kind of verdict makes the result inconclusive, not
+    wrong.
     A pair with a win in one order and a tie in the other is a tie with details, but three quarters
     of a win in a total. Nobody knows which ties those are, so the interval allows for all of them.
     """
-    wins, losses, ties = (metrics.get(key) or 0.0 for key in ("b_scores", "a_scores", "ties"))
-    errors = metrics.get("inference_error") or 0.0
+    wins, losses, ties, errors = (
+        max(0.0, metrics.get(key) or 0.0)
+        for key in ("b_scores", "a_scores", "ties", "inference_error")
+    )
     valid = wins + losses + ties
     judged = sum(pair.status == "judged" for pair in pairs)
     identical = sum(pair.status == "identical" for pair in pairs)

@@ -1,9 +1,15 @@
-"""Numbers as people read them: shares, levels, differences and counts in, text out."""
+"""What people read: shares, levels, differences and counts in, text out; and what others wrote."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+MOST_LINES = 20
+"""Mistakes that a message names; the rest are counted."""
+MOST_CHARACTERS = 1000
+"""Of one of them."""
 
 
 def percent(share: float) -> str:
@@ -84,3 +90,34 @@ def points(difference: float) -> str:
         if text not in ("+", "-", "+0", "-0") or abs(difference) < 1e-9:
             break
     return "0" if text in ("+", "-", "+0", "-0") else text
+
+
+def printable(text: str) -> str:
+    r"""A text as it is; with escapes if it holds what no terminal should be sent.
+
+    Example:
+        >>> printable("größe.yaml"), printable("\x1b[2Ja\nb")
+        ('größe.yaml', '\\x1b[2Ja\\nb')
+    """
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def short(value: Any, most: int = 60) -> str:
+    """A value that somebody wrote, in no more characters than a message has room for.
+
+    Example:
+        >>> short(5), short("x" * 1000, most=20)
+        ('5', "'xxxxxxxxxxxxxxxx...")
+    """
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def by_line(problems: Iterable[str]) -> str:
+    """Problems line by line: the first ones, and how many more there are."""
+    lines = [
+        line if len(line) <= MOST_CHARACTERS else f"{line[:MOST_CHARACTERS]}..."
+        for line in problems
+    ]
+    more = len(lines) - MOST_LINES
+    return "\n".join(lines[:MOST_LINES] + ([f"and {more:,} more"] if more > 0 else []))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from include import config_files, recipes, rows
 from include.errors import ConfigError, JudgeError
+from include.wording import printable
 
 TEMPLATE = Path(__file__).with_name("new_evaluation.yaml")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -41,14 +42,15 @@ def check() -> Iterator[tuple[str, str | None]]:
     home = config_files.folder()
     for kind in ("environments", "models", "evaluations"):
         for path in sorted((home / kind).glob("*.yaml")):
+            name = printable(path.name)
             try:
                 config_files.check_file(kind, path)
                 if kind == "evaluations":
                     _check_what_is_read(path)
             except JudgeError as error:
-                yield f"{kind}/{path.name}", _with_file(str(error), path.name)
+                yield f"{kind}/{name}", _with_file(str(error), name)
             else:
-                yield f"{kind}/{path.name}", None
+                yield f"{kind}/{name}", None
     yield from _twice(home / "evaluations")
 
 

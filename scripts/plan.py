@@ -51,7 +51,7 @@ def read_comparisons(path: Path) -> list[Comparison]:
             f"{path}: {error.strerror}; give the summary.json of a run, as `make run OUT=folder` "
             "or `aws s3 cp` leaves it on this machine"
         ) from None
-    except (ValueError, KeyError, TypeError, ValidationError):
+    except (ValueError, KeyError, TypeError, ValidationError, RecursionError):
         raise ResultsError(f"{path} is no summary.json of a run") from None
     if not found:
         raise ResultsError(f"{path}: the run has no comparison to learn from")

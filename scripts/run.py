@@ -16,6 +16,7 @@ import requests
 from include.config import RunConfig
 from include.config_files import example, read_config, resolve_config
 from include.errors import ConfigError, JudgeError
+from include.files import is_there
 from include.names import slug
 from scripts import local
 
@@ -48,7 +49,7 @@ def _whole_paths(part: Any, cwd: Path) -> Any:
     if not isinstance(part, dict):
         return part
     given = {key: part[key] for key in PATHS if isinstance(part.get(key), str)}
-    there = {key: (cwd / path).resolve() for key, path in given.items() if (cwd / path).is_file()}
+    there = {key: (cwd / path).resolve() for key, path in given.items() if is_there(cwd / path)}
     return {**part, **{key: str(path) for key, path in there.items()}}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from bench import parse
 from bench.table import OURS
-from include.config_files import FAST
+from include.files import FAST
 
 
 @pytest.fixture(scope="module")

@@ -135,6 +135,18 @@ def test_tokens_of_all_rows_count_once_with_failed_tries_and_without_what_was_re
     assert looking.spent() == pytest.approx(3 * 4.5)
 
 
+def test_lines_of_a_part_that_are_no_responses_cost_nothing_and_hide_nothing(
+    aws: Sandbox, rows: str
+) -> None:
+    run = new_run(aws, config(rows))
+    row = Response("p0", "claude", "ok", "Hi", latency_ms=5.0, input_tokens=1000, output_tokens=100)
+    whole = json.dumps(vars(row))
+    damaged = (whole[:-9], "7", "{}", "[" * 100_000, '{"input_tokens": "many"}', "\0")
+    name = "responses/claude/000000-000007/part-1.jsonl"
+    run.folder.write(name, "\n".join([*damaged, whole]))
+    assert money(run).spent() == pytest.approx(4.5)
+
+
 def test_what_a_batch_job_answered_has_batch_prices_and_the_rest_has_not(
     aws: Sandbox, rows: str
 ) -> None:

@@ -139,6 +139,18 @@ def test_when_a_run_has_ended_none_of_its_texts_is_left_in_any_version(
     assert not [line for line in caplog.messages if any(word in line for word in words if word)]
 
 
+def test_a_damaged_line_does_not_keep_the_texts_from_going(
+    sandbox: Sandbox, output: RunFolder, conf: Any
+) -> None:
+    run = new_run(sandbox, conf())
+    whole(sandbox, run)
+    (name, *_) = run.folder.names("responses/nova/00")
+    run.folder.write(name, run.folder.read(name) + b'{"text": "Half of')
+    texts.remove(run.folder)
+    assert not run.folder.names("responses/nova/00")
+    assert len(list(run.folder.lines("responses/nova/digests.jsonl"))) == 40
+
+
 def test_charts_history_and_accepted_note_stay(
     sandbox: Sandbox, output: RunFolder, conf: Any
 ) -> None:
