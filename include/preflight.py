@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from include import bedrock_models, deploy, judge_table, permissions, quotas, recipes
+from include import bedrock_models, costs, deploy, judge_table, permissions, quotas, recipes
 from include.config import BedrockModel, Environment, RunConfig, SageMakerModel
 from include.errors import ConfigError
 from include.findings import Finding, Level, attempt, code, refusals
+from include.judge import max_runtime_seconds
 from include.recipes import Recipe
 from include.storage import read_uri, split_uri
 
@@ -60,6 +61,7 @@ def check(
     judged, replicas = judges(config, sent, partial(read_uri, s3))
     return [
         *judged,
+        *([] if prompts is None else judging_time(config, prompts)),
         *images(config),
         *volumes(config),
         *bucket(environment, s3),
@@ -176,6 +178,21 @@ def judge(environment: Environment, instance_type: str, recipe: Recipe) -> list[
     where = f"{model_type} on {instance_type} in {environment.region}"
     as_of = judge_table.table().as_of
     return [Finding("ok", "judge", f"{where}: offered as of {as_of}")]
+
+
+def judging_time(config: RunConfig, prompts: int) -> list[Finding]:
+    """Look whether a judge job of so many pairs ends before SageMaker stops it."""
+    pairs = max(config.judge_jobs(prompts).values())
+    limit = max_runtime_seconds(pairs, config.judge.max_runtime_minutes)
+    expected = costs.JUDGE_START_SECONDS + costs.JUDGE_SECONDS_PER_PAIR * pairs
+    if expected <= limit:
+        return []
+    message = (
+        f"{pairs:,} pairs may take {expected / 3600:.0f} h, and the job is stopped after "
+        f"{limit / 3600:.1f} h"
+    )
+    fix = "take fewer prompts (dataset.limit), or raise judge.max_runtime_minutes if it is set"
+    return [Finding("warning", "judge", message, fix)]
 
 
 def images(config: RunConfig) -> list[Finding]:

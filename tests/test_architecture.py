@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "permissions": {"bedrock_models", "config", "findings", "judge_table", "storage"},
     "quotas": {"config", "findings"},
     "preflight": {"bedrock_models", "config", "errors", "findings", "judge_table", "permissions"}
-    | {"deploy", "quotas", "recipes", "storage"},
+    | {"costs", "deploy", "judge", "quotas", "recipes", "storage"},
     # stages: they meet in records, not each other
     "rows": {"errors", "files", "storage", "wording"},
     "conversation": {"records"},

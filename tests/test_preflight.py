@@ -773,6 +773,15 @@ def test_every_judge_job_of_a_round_robin_and_of_a_second_judge_wants_its_instan
     assert wanted["ml.p5.48xlarge for training job usage"] == (2, 4)
 
 
+def test_more_pairs_than_a_judge_job_has_time_for_are_a_warning() -> None:
+    assert preflight.judging_time(config(), 28_000) == []
+    (found,) = preflight.judging_time(config(), 100_000)
+    assert found.level == "warning"
+    assert found.message == "100,000 pairs may take 84 h, and the job is stopped after 24.0 h"
+    (short,) = preflight.judging_time(config(judge={"max_runtime_minutes": 30}), 1_000)
+    assert "stopped after 0.5 h" in short.message
+
+
 def test_a_second_judge_on_an_instance_that_it_does_not_run_on_is_refused(
     sandbox: Sandbox,
 ) -> None:
