@@ -555,7 +555,17 @@ class _Work:
         self._ledger.folder.write(progress.name, json.dumps(asdict(progress)))
 
     def _shards_at_work(self) -> int:
-        """Count the shards of this model whose progress was written lately, this one included."""
-        times = self._ledger.folder.written(f"progress/{self._ledger.model}/").values()
-        newest = max(times, default=datetime.now(UTC))
-        return max(1, sum((newest - at).total_seconds() < ALIVE_SECONDS for at in times))
+        """Count the shards of this model that ask: this one, and those that wrote lately."""
+        times = self._ledger.folder.written(f"progress/{self._ledger.model}/")
+        newest = max(times.values(), default=datetime.now(UTC))
+        others = (
+            name
+            for name, at in times.items()
+            if name != self._progress.name and (newest - at).total_seconds() < ALIVE_SECONDS
+        )
+        return 1 + sum(not self._is_over(name) for name in others)
+
+    def _is_over(self, name: str) -> bool:
+        """Whether a shard has no prompt left to ask about; the next may have begun in its place."""
+        found = self._ledger.folder.read_json(name)
+        return found is None or found["done"] + found["failed"] >= found["stop"] - found["start"]

@@ -584,6 +584,22 @@ def test_two_shards_at_once_share_the_limit(
     assert len(book(folder, 150).responses()) == len(book(folder, 150, 1000).responses()) == 150
 
 
+def test_a_shard_that_is_over_takes_no_part_of_the_limit(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generating, "REPORT_SECONDS", 0.2)
+    ask_all(book(folder, 20), Model(lambda *_: "Hi").connect, Pace(8, 8))
+    model = Model(lambda *_: "Hi", takes=0.1)
+    pace = Pace(8, 8)
+    ask_all(book(folder, 60, 1000), model.connect, pace)
+    assert pace.share == 1
+    assert model.most_in_flight == 8
+    half = {"start": 0, "stop": 20, "done": 9, "failed": 1}
+    folder.write("progress/claude/000000.json", json.dumps(half))
+    ask_all(book(folder, 30, 2000), model.connect, pace)
+    assert pace.share == 2, "one that wrote a moment ago and has half to go"
+
+
 # a service that throttles
 
 
