@@ -10,7 +10,15 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from include.intervals import FEW_UNITS, NOTHING, SINGLE_UNIT, Interval
+from include.intervals import (
+    NOTHING,
+    SINGLE_UNIT,
+    Interval,
+    cluster_t_interval,
+    mean_size,
+    rough,
+)
+from include.records import Kappa, Rate
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ def corrected_interval(
     units = len(sizes)
     if not units:
         return Corrected(Interval(None, None, None, None, 0, NOTHING), None)
-    imagined = _with_imagined(pairs, _mean_size(sizes))
+    imagined = _with_imagined(pairs, mean_size(sizes.values()))
     used = _best_weight(imagined.moves) if weight is None else weight
     plain = _with_imagined(pairs, 0.0)
     estimate = plain.human + used * plain.judge
@@ -108,7 +116,7 @@ def corrected_interval(
     centre = imagined.human + used * imagined.judge
     method = (
         f"PPI++ with weight {used:.2f}, cluster t on {units} labelled {unit}, "
-        f"two labels against the judge added{_rough(units)}"
+        f"two labels against the judge added{rough(units)}"
     )
     low, high = min(estimate, centre - half), max(estimate, centre + half)
     error = _error(plain.moves, used, units)
@@ -211,7 +219,7 @@ def kappa_interval(
         return Interval(None, None, None, None, units, "none: both always say the same")
     if units < 2:
         return Interval(estimate, None, None, None, units, SINGLE_UNIT)
-    size = _mean_size(sizes)
+    size = mean_size(sizes.values())
     four = [Rated(f"imagined {y} {f}", y, f, size) for y in opposites for f in opposites]
     centre, more = _kappa([*pairs, *four])
     half = _error([(move, 0.0) for move in more], 0.0, units + 4)
@@ -224,8 +232,37 @@ def kappa_interval(
         min(1.0, max(estimate, middle + half)),
         _error([(move, 0.0) for move in moves], 0.0, units),
         units,
-        method + _rough(units),
+        method + rough(units),
     )
+
+
+def agree(pairs: Sequence[Rated], confidence_level: float, unit: str) -> tuple[Rate, Kappa]:
+    """Say how often two prefer the same, and how much of that is beyond chance.
+
+    Args:
+        pairs: With a preference of both.
+        confidence_level: Of both intervals.
+        unit: What the units are called.
+    """
+    same = [pair.human == pair.judge for pair in pairs]
+    found = cluster_t_interval(
+        list(map(float, same)),
+        [pair.unit for pair in pairs],
+        confidence_level,
+        unit,
+        "one yes and one no",
+    )
+    rate = Rate(
+        found.estimate,
+        found.low,
+        found.high,
+        confidence_level,
+        found.method,
+        count=sum(same),
+        of=len(same),
+    )
+    kappa = kappa_interval(pairs, ("baseline", "candidate"), confidence_level, unit)
+    return rate, Kappa(kappa.estimate, kappa.low, kappa.high, confidence_level, kappa.method)
 
 
 def _kappa(pairs: Sequence[Rated]) -> tuple[float | None, list[float]]:
@@ -247,12 +284,3 @@ def _kappa(pairs: Sequence[Rated]) -> tuple[float | None, list[float]]:
         move = of_agree / (1 - chance) - (1 - agree) / (1 - chance) ** 2 * of_chance
         moves[pair.unit] += pair.weight * move / total
     return 1 - (1 - agree) / (1 - chance), list(moves.values())
-
-
-def _mean_size(sizes: Counter[str]) -> float:
-    """Size of the unit that a pair finds itself in, on average."""
-    return sum(size * size for size in sizes.values()) / sum(sizes.values())
-
-
-def _rough(units: int) -> str:
-    return "; fewer than ten, so rough" if units < FEW_UNITS else ""

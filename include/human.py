@@ -10,10 +10,10 @@ from include.agreement import (
     Corrected,
     Rated,
     Scored,
+    agree,
     corrected_interval,
-    kappa_interval,
 )
-from include.intervals import cluster_t_interval, level_together
+from include.intervals import level_together
 from include.preferences import SCORE, ResolvedPair
 from include.records import (
     CategoryAgreement,
@@ -68,7 +68,7 @@ def summarize(labels: Labels, pairs: Iterable[ResolvedPair], comparison: Compari
     unit = "groups" if any(pair.unit.startswith("group ") for pair in scored) else "prompts"
     rate = comparison.win_rate
     asked = level_together(rate.confidence_level, rate.adjusted_for)
-    agreement, kappa = _agreement(both, asked, unit), _kappa(both, asked, unit)
+    agreement, kappa = _agree(both, asked, unit)
     corrected = alone = weight = None
     if labels.drawn == "random":
         found = corrected_interval(scored, rate.confidence_level, unit)
@@ -90,27 +90,9 @@ def summarize(labels: Labels, pairs: Iterable[ResolvedPair], comparison: Compari
     )
 
 
-def _agreement(both: Sequence[_Both], confidence_level: float, unit: str) -> Rate:
-    same = [each.human == each.judge for each in both]
-    units = [each.unit for each in both]
-    found = cluster_t_interval(
-        list(map(float, same)), units, confidence_level, unit, "one yes and one no"
-    )
-    return Rate(
-        found.estimate,
-        found.low,
-        found.high,
-        confidence_level,
-        found.method,
-        count=sum(same),
-        of=len(same),
-    )
-
-
-def _kappa(both: Sequence[_Both], confidence_level: float, unit: str) -> Kappa:
+def _agree(both: Sequence[_Both], confidence_level: float, unit: str) -> tuple[Rate, Kappa]:
     rated = [Rated(each.unit, each.human, each.judge) for each in both]
-    found = kappa_interval(rated, ("baseline", "candidate"), confidence_level, unit)
-    return Kappa(found.estimate, found.low, found.high, confidence_level, found.method)
+    return agree(rated, confidence_level, unit)
 
 
 def _confusion(both: Sequence[_Both]) -> list[ConfusionCount]:
@@ -131,9 +113,7 @@ def _by_category(
     for each in both:
         groups[UNCATEGORIZED if each.category is None else each.category].append(each)
     return [
-        CategoryAgreement(
-            category, _agreement(members, confidence_level, unit), _confusion(members)
-        )
+        CategoryAgreement(category, _agree(members, confidence_level, unit)[0], _confusion(members))
         for category, members in sorted(groups.items())
     ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 POWER = 0.8
@@ -128,12 +128,12 @@ def _with_two_added(clusters: Totals, weight: float) -> tuple[float, float]:
 
 def _weight(error: float, alone: float, sizes: Sequence[int]) -> float:
     """How many scores count as one independent unit: the design effect, within its bounds."""
-    most = _mean_size(sizes)
+    most = mean_size(sizes)
     return most if alone < 1e-12 else min(most, max(1.0, error * error / alone))
 
 
-def _mean_size(sizes: Sequence[int]) -> float:
-    """Size of the cluster that a score finds itself in, on average."""
+def mean_size(sizes: Collection[int]) -> float:
+    """Return the size of the cluster that a score finds itself in, on average."""
     return sum(size * size for size in sizes) / sum(sizes)
 
 
@@ -188,11 +188,11 @@ def _widest(rate: float, sizes: Sequence[int], confidence_level: float) -> Bound
     from scipy.special import stdtrit
 
     units, variance, total = len(sizes), _largest_variance(rate, sizes), sum(sizes)
-    effective = rate * (1 - rate) / variance if variance > 1e-12 else total / _mean_size(sizes)
+    effective = rate * (1 - rate) / variance if variance > 1e-12 else total / mean_size(sizes)
     exact = clopper_pearson(rate * effective, effective, confidence_level)
     quantile = float(stdtrit(units - 1, (1 + confidence_level) / 2))
     lows, highs = [exact.low], [exact.high]
-    most = _mean_size(sizes)
+    most = mean_size(sizes)
     for step in range(WEIGHTS + 1):
         weight = 1 + (most - 1) * step / WEIGHTS  # between its bounds; which one is not known
         centre = (rate * total + weight) / (total + 2 * weight)

@@ -19,7 +19,7 @@ from include import account, asking, costs, judge, ledger, names, recipes, spend
 from include.config import ANCHORS, CANARIES, RunConfig, is_second
 from include.errors import BudgetError, ResponsesError, ResultsError
 from include.records import JudgeOutput, Judgment, Pair, Prompt, Response
-from include.runs import Generated, JudgeJob, Run, recipe_name
+from include.runs import Generated, JudgeJob, Run
 from include.storage import RunFolder
 
 log = getLogger(__name__)
@@ -81,7 +81,7 @@ def write_judge_input(
             sha256,
         ),
         input_uri=input_uri,
-        recipe_uri=run.folder.at(recipe_name(second=is_second(key))),
+        recipe_uri=run.folder.at(storage.RECIPES[is_second(key)]),
         output_uri=run.folder.at(f"judge/{key}"),
         max_runtime=judge.max_runtime_seconds(count, run.config.judge.max_runtime_minutes),
         tags=run.tags,

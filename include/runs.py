@@ -152,7 +152,7 @@ class Run:
 
     def sent_recipes(self) -> list[recipes.Recipe]:
         """Return the recipe of each judge, as it is sent."""
-        names = [recipe_name(second=bool(n)) for n, _ in enumerate(self.config.judges)]
+        names = storage.RECIPES[: len(self.config.judges)]
         return [recipes.from_yaml(self.folder.read(name)) for name in names]
 
     def prompts(self, start: int = 0, stop: int | None = None) -> Iterator[Prompt]:
@@ -178,11 +178,6 @@ class Run:
         """Store what `index` returns from now on."""
         self._index.clear()
         self.folder.write(storage.PROMPTS, json.dumps(index, indent=2))
-
-
-def recipe_name(*, second: bool) -> str:
-    """Return where the recipe of the judge, or of the second one, is kept."""
-    return storage.SECOND_RECIPE if second else storage.RECIPE
 
 
 def block_name(start: int) -> str:

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from include.agreement import Rated, kappa_interval
-from include.intervals import cluster_t_interval
+from include.agreement import Rated, agree
 from include.preferences import ResolvedPair, units_of
-from include.records import BothPrefer, Comparison, Kappa, Preference, Rate, SecondJudge
+from include.records import BothPrefer, Comparison, Preference, SecondJudge
 
 OPPOSED = 20
 """Prompts that are named on which the judges contradict each other."""
@@ -50,13 +49,8 @@ def compare_judges(
     ]
     if not both:
         return None
-    unit, units = units_of([each.row for each in both]), [each.row.unit for each in both]
-    same = [each.first == each.second for each in both]
-    rate = cluster_t_interval(
-        list(map(float, same)), units, confidence_level, unit, "one yes and one no"
-    )
     rated = [Rated(each.row.unit, each.first, each.second) for each in both]
-    kappa = kappa_interval(rated, ("baseline", "candidate"), confidence_level, unit)
+    agreement, kappa = agree(rated, confidence_level, units_of([each.row for each in both]))
     table = Counter((each.first, each.second) for each in both)
     opposed = [
         each.row.pair.prompt_id
@@ -68,16 +62,8 @@ def compare_judges(
         verdict=found.verdict,
         sentence=found.sentence,
         win_rate=found.win_rate,
-        agreement=Rate(
-            rate.estimate,
-            rate.low,
-            rate.high,
-            confidence_level,
-            rate.method,
-            sum(same),
-            len(same),
-        ),
-        kappa=Kappa(kappa.estimate, kappa.low, kappa.high, confidence_level, kappa.method),
+        agreement=agreement,
+        kappa=kappa,
         table=[BothPrefer(*said, count) for said, count in table.most_common()],
         opposed=opposed[:OPPOSED],
         rubric=found.rubric,

@@ -52,7 +52,6 @@ from include.runs import (
     RunRecord,
     Shard,
     block_name,
-    recipe_name,
 )
 from include.storage import RunFolder
 
@@ -86,8 +85,7 @@ def resolve(
     folder = RunFolder(client("s3"), uri)
     stored = {"config": config.model_dump(mode="json", by_alias=True), "digest": config.digest()}
     folder.write(storage.CONFIG, json.dumps(stored, indent=2))
-    for number, recipe in enumerate(asked):
-        name = recipe_name(second=bool(number))
+    for name, recipe in zip(storage.RECIPES, asked, strict=False):
         folder.write(name, recipes.to_yaml(recipe), "application/yaml")
     if not config.store_text:
         output = RunFolder(folder.s3, environment.output_s3_uri)

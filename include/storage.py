@@ -26,6 +26,8 @@ RANGE = 64 * 1024
 CONFIG = "config.json"
 RECIPE = "recipe/recipe.yaml"
 SECOND_RECIPE = "recipe/second.yaml"
+RECIPES = (RECIPE, SECOND_RECIPE)
+"""Of the judge, and of the second one."""
 PROMPTS = "prompts/index.json"
 """What there is of prompts; they themselves lie in blocks beside it."""
 ESTIMATE = "estimate.json"

@@ -31,14 +31,20 @@ def judge(pairs, verdicts):
     ]
 
 
-def compare(pairs, verdicts=None, *, metrics=None, output=True, prompts=None, **limits):
+def compare(pairs, verdicts=None, *, metrics=None, output=True, **changes):
     judgments = None if verdicts is None else judge(pairs, verdicts)
-    return winrate.compare(
-        baseline="qwen",
-        candidate="claude",
-        prompts=len(pairs) if prompts is None else prompts,
-        generation_errors=GenerationErrors(0, 0),
-        pairs=pairs,
-        output=JudgeOutput(metrics or {}, judgments) if output else None,
-        **{"confidence_level": 0.95, "min_consistency": 0.5, "max_error_rate": 0.05, **limits},
-    )
+    return count(pairs, JudgeOutput(metrics or {}, judgments) if output else None, **changes)
+
+
+def count(pairs, output, **changes):
+    """Compare by what the judge left; `changes` are arguments of `winrate.compare`."""
+    asked = {
+        "baseline": "qwen",
+        "candidate": "claude",
+        "prompts": len(pairs),
+        "generation_errors": GenerationErrors(0, 0),
+        "confidence_level": 0.95,
+        "min_consistency": 0.5,
+        "max_error_rate": 0.05,
+    }
+    return winrate.compare(pairs=pairs, output=output, **{**asked, **changes})

@@ -5,13 +5,12 @@ import io
 import json
 from dataclasses import asdict
 
-from judged import LOSS, WIN, judge
+from judged import LOSS, WIN, count, judge
 
 from include import browse, labels, publish, storage
 from include.config_files import resolve_config
 from include.preferences import resolve_pairs
-from include.records import GenerationErrors, JudgeOutput, Judgment, Pair
-from include.winrate import compare
+from include.records import JudgeOutput, Judgment, Pair
 
 GIVEN = {
     "evaluation": "nightly",
@@ -52,18 +51,8 @@ def write_run(folder, pairs=None, *, candidates=("claude",), **changes):
     said = [LOSS if n % 3 == 0 else WIN for n in range(len(judgeable))]
     judgments = judge(judgeable, said)
     for candidate in candidates:
-        comparison = compare(
-            baseline="qwen",
-            candidate=candidate,
-            prompts=len(pairs),
-            generation_errors=GenerationErrors(0, 0),
-            pairs=pairs,
-            output=JudgeOutput({}, judgments),
-            confidence_level=0.95,
-            min_consistency=0.5,
-            max_error_rate=0.05,
-            candidates=len(candidates),
-        )
+        output, several = JudgeOutput({}, judgments), len(candidates)
+        comparison = count(pairs, output, candidate=candidate, candidates=several)
         image = {**IMAGE, **changes.get("image", {})}
         result = {"comparison": asdict(comparison), "warnings": [], "job_arn": None, "image": image}
         folder.write_records(f"pairs/{candidate}/pairs.jsonl", pairs)

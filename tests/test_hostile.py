@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import judged
 import pytest
 import yaml
 from hostile import Case, archives, datasets, evaluations, forms, models, recipe_files, responses
@@ -18,13 +19,13 @@ from hostile import yaml_texts as texts
 from judged import WIN, judge
 from summaries import Page, make_summary
 
-from include import examples, judge_output, labels, preferences, recipes, winrate
+from include import examples, judge_output, labels, preferences, recipes
 from include.config import Dataset, ResponsesModel
 from include.config_files import load_environment, load_model, read_config, resolve_config
 from include.existing_responses import open_responses
 from include.pairs import judge_input, make_pairs
 from include.prompts import open_prompts
-from include.records import GenerationErrors, JudgeOutput, Pair, Prompt, Response
+from include.records import JudgeOutput, Pair, Prompt, Response
 from include.report import ReportPairs, render, report_pair
 from scripts import evaluations as evaluation_command
 from scripts import plan as plan_command
@@ -202,17 +203,7 @@ def test_a_form_that_nobody_can_have_filled_in_names_row_and_column(
 
 def count(output: JudgeOutput, pairs: list[Pair]) -> str:
     """Take a judge's output through the statistics to the report's page, which is returned."""
-    comparison = winrate.compare(
-        baseline="qwen",
-        candidate="claude",
-        prompts=len(pairs),
-        generation_errors=GenerationErrors(0, 0),
-        pairs=pairs,
-        output=output,
-        confidence_level=0.95,
-        min_consistency=0.5,
-        max_error_rate=0.05,
-    )
+    comparison = judged.count(pairs, output)
     json.dumps(asdict(comparison), allow_nan=False)
     rate, counts = comparison.win_rate, comparison.counts
     assert rate.estimate is None or 0 <= rate.estimate <= 1

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import judged
 import pyarrow
 import pytest
 import yaml
@@ -19,13 +20,13 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from sandbox_server import Sandbox
 
-from include import judge, judge_output, recipes, rubric, winrate
+from include import judge, judge_output, recipes, rubric
 from include.cells import parse_mapping
 from include.config import Environment, Judge
 from include.errors import ResultsError
 from include.pairs import judge_input
 from include.reconcile import mismatches
-from include.records import Criterion, GenerationErrors, Pair
+from include.records import Criterion, Pair
 
 METRICS = {"a_scores": 1.0, "b_scores": 3.0, "ties": 0.0, "inference_error": 0.0, "winrate": 0.75}
 RESULTS = "job/eval_results/results_2026-11-24T06-00-00.000000.json"
@@ -465,17 +466,7 @@ def test_what_a_judge_job_leaves_is_read_and_agrees_with_itself(
     output = judge_output.read(judged_by(sandbox, recipe, pairs), pairs)
     assert output.warnings == [] and output.orders_known
     assert len(output.judgments) == 24 and all(j.verdict for j in output.judgments)
-    comparison = winrate.compare(
-        baseline="qwen",
-        candidate="claude",
-        prompts=len(pairs),
-        generation_errors=GenerationErrors(0, 0),
-        pairs=pairs,
-        output=output,
-        confidence_level=0.95,
-        min_consistency=0.0,
-        max_error_rate=0.0,
-    )
+    comparison = judged.count(pairs, output, min_consistency=0.0, max_error_rate=0.0)
     assert mismatches(comparison) == []
     if "rubric" not in recipe:
         assert (output.rubric, comparison.rubric) == ([], None)

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from types import MappingProxyType
 from uuid import uuid4
 
+import judged
 import pytest
 from sandbox_server import Sandbox
 
@@ -14,7 +15,6 @@ from include.config_files import resolve_config
 from include.pairs import make_pairs
 from include.publish import publish, publish_labels
 from include.records import (
-    GenerationErrors,
     JudgeOutput,
     Judgment,
     Pair,
@@ -23,7 +23,6 @@ from include.records import (
     RubricScore,
 )
 from include.storage import RunFolder
-from include.winrate import compare
 
 INDEX = {
     "count": 60,
@@ -106,17 +105,7 @@ def judge(config, folder, pairs, said=MappingProxyType({0: LOST, 1: LOST, 2: SWA
         if pair.status == "judged"
         for order, verdict in zip(("forward", "backward"), said.get(n, ("B>A", "A>B")), strict=True)
     ]
-    comparison = compare(
-        baseline="qwen",
-        candidate="claude",
-        prompts=len(pairs),
-        generation_errors=GenerationErrors(0, 0),
-        pairs=pairs,
-        output=JudgeOutput({}, judgments),
-        confidence_level=0.95,
-        min_consistency=0.5,
-        max_error_rate=0.05,
-    )
+    comparison = judged.count(pairs, JudgeOutput({}, judgments))
     folder.write("judgments/claude.parquet", storage.to_parquet(judgments, Judgment))
     result = {"comparison": asdict(comparison), "warnings": [], "job_arn": None}
     folder.write("comparisons/claude.json", json.dumps(result))
