@@ -29,8 +29,11 @@ from bench.processes import ROOT
 HOST = socket.gethostname()
 QUICK = {
     "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
+    # What a killed worker had received and not begun is asked for again after this.
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "60",
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "5",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "2",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
 }
 SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")

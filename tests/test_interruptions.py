@@ -33,13 +33,15 @@ QUICK = {
     "airflow__core__default_task_retry_delay": "1",
     "airflow__core__parallelism": "8",
     "airflow__scheduler__scheduler_heartbeat_sec": "1",
-    "airflow__scheduler__scheduler_health_check_threshold": "6",
+    "airflow__scheduler__scheduler_health_check_threshold": "15",
     "airflow__scheduler__orphaned_tasks_check_interval": "4",
     "airflow__scheduler__task_instance_heartbeat_sec": "2",
-    "airflow__scheduler__task_instance_heartbeat_timeout": "30",
+    "airflow__scheduler__task_instance_heartbeat_timeout": "45",
     "airflow__scheduler__task_instance_heartbeat_timeout_detection_interval": "3",
     "airflow__triggerer__job_heartbeat_sec": "1",
-    "airflow__triggerer__triggerer_health_check_threshold": "6",
+    "airflow__scheduler__task_queued_timeout": "90",
+    "airflow__scheduler__task_queued_timeout_check_interval": "5",
+    "airflow__triggerer__triggerer_health_check_threshold": "15",
     "airflow__workers__min_heartbeat_interval": "1",
 }
 SANDBOX = {
@@ -137,7 +139,7 @@ class Interrupted(Copy):
         """Watch runs; strike each once when the task of its stage runs, or waits in `waiting`."""
         end = time.monotonic() + seconds
         while any(run.state not in ENDED for run in runs):
-            assert time.monotonic() < end, [(run.run_id, run.state) for run in runs]
+            assert time.monotonic() < end, self.unfinished(runs)
             for run in runs:
                 if run.state in ENDED:
                     continue
@@ -153,6 +155,17 @@ class Interrupted(Copy):
                                 strike(run, task)
                             break
             time.sleep(0.3)
+
+    def unfinished(self, runs: list[Run]) -> str:
+        """Say what every run still waits for, and what the scheduler last wrote."""
+        waits = [
+            (run.run_id, run.state, task["task_id"], task["state"], task["try_number"])
+            for run in runs
+            for task in self.tasks(run)
+            if task["state"] not in ("success", "failed", "skipped", "upstream_failed")
+        ]
+        logs = [log for log in self.folder.rglob("*.log") if log.stem in ("airflow", "scheduler")]
+        return "\n".join([str(waits), *(log.read_text(errors="replace")[-2000:] for log in logs)])
 
     def settled(self, run: Run) -> None:
         """Wait for the teardown, which a run that was marked failed still has before it."""
@@ -268,7 +281,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interrupted]:
 @pytest.fixture(scope="module")
 def undisturbed(copy: Interrupted) -> dict[str, Any]:
     run = copy.start("summarizing", "undisturbed")
-    copy.until_ended([run], None, 180)
+    copy.until_ended([run], None, 400)
     assert run.state == "success"
     return essence(copy.summary(run))
 
@@ -292,7 +305,7 @@ def struck(
 ) -> Any:
     """Run some at once, strike each in its own stage, and let the janitor pass."""
     runs = {stage: copy.start(stage, name) for stage in stages}
-    copy.until_ended(list(runs.values()), strike, 420, waiting)
+    copy.until_ended(list(runs.values()), strike, 600, waiting)
     assert all(run.struck for run in runs.values())
     for run in runs.values():
         copy.settled(run)
@@ -388,7 +401,7 @@ def test_a_judge_that_had_succeeded_and_is_cleared_judges_again(
     copy: Interrupted, undisturbed: dict[str, Any]
 ) -> None:
     run = copy.start("summarizing", "again")
-    copy.until_ended([run], None, 240)
+    copy.until_ended([run], None, 400)
     copy.airflow(
         f"/dags/{DAG}/clearTaskInstances",
         "POST",
@@ -400,7 +413,7 @@ def test_a_judge_that_had_succeeded_and_is_cleared_judges_again(
         reset_dag_runs=True,
     )
     run.state = "queued"
-    copy.until_ended([run], None, 240)
+    copy.until_ended([run], None, 400)
     assert run.state == "success"
     assert copy.jobs(run) == ["Completed", "Completed"]
     assert essence(copy.summary(run)) == undisturbed
