@@ -10,7 +10,10 @@ CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 
-.PHONY: help install run up down status logs reset airflow test test-slow lint format lock docs render plan new-evaluation check-evaluations gate-power history forget labels anchors prices doctor acceptance bench-generation bench-statistics bench-parse bench-nights bench-ui bench-workers bench-scale screenshots env mwaa
+# Airflow starts a process for each task; without bytecode every one of them compiles what it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help install run up down status logs reset airflow test test-slow lint format lock audit upgrade docs render plan new-evaluation check-evaluations gate-power history forget labels anchors prices doctor acceptance bench bench-from-nothing bench-orchestration bench-generation bench-statistics bench-parse bench-nights bench-ui bench-workers bench-scale chaos screenshots env mwaa
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -50,6 +53,15 @@ test: install ## Run the tests: offline, at most 25 minutes on two cores
 test-slow: install ## Run the tests that need a browser, a server or another Python
 	$(BIN)/pytest -m slow $(PARALLEL)
 
+bench: install ## Every benchmark against its peers, into docs/performance.md; about an hour
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.everything $(ARGS)
+
+bench-orchestration: install ## Measure trigger to report, beside the same work without Airflow
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.orchestration $(ARGS)
+
+bench-from-nothing: install ## Time the README's two commands with an empty home and empty caches
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.from_nothing $(ARGS)
+
 bench-generation: install ## Measure asking models beside seven other ways: ARGS="--only bucket"
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.generation $(ARGS)
 
@@ -71,6 +83,10 @@ bench-workers: install ## Measure what a second Celery worker gains, and that a 
 bench-scale: install ## Measure one run of 100,000 prompts: ARGS="--prompts 1000"
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.scale $(ARGS)
 
+chaos: install ## Whole runs, killed and disturbed by seed, into docs/reliability.md: RUNS= SEED=
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.chaos \
+		$(if $(RUNS),--runs "$(RUNS)") $(if $(SEED),--seed "$(SEED)") $(ARGS)
+
 screenshots: install ## Write docs/images/ from what the running copy's UI shows
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.screenshots $(ARGS)
 
@@ -84,8 +100,9 @@ format: install ## Put the code into shape
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: install ## Write docs/config.md and docs/schemas/ from the code
+docs: install ## Write docs/config.md, docs/dependencies.md and docs/schemas/
 	$(BIN)/python -m scripts.schemas
+	$(BIN)/python -m scripts.dependencies
 
 render: install ## Print a resolved config and its digest: CONFIG=file ENV=environment
 	@$(BIN)/python -m scripts.render $(if $(CONFIG),"$(CONFIG)") $(if $(ENV),--env "$(ENV)")
@@ -140,6 +157,19 @@ env: install ## Write .env for docker-compose.yaml, with fresh keys
 
 mwaa: install ## Write dist/mwaa/ for Amazon MWAA: AIRFLOW=3.3.1
 	@$(BIN)/python -m scripts.mwaa $(if $(AIRFLOW),--airflow "$(AIRFLOW)")
+
+# What tests and sandboxes sign with.
+NO_SECRETS := ^(none|test|something|kept-from-nobody|of nobody|sk-secret.*|5499befb.*)$$
+
+audit: install ## Known holes in what is locked, secrets in what is committed; needs PyPI
+	git ls-files -z ':!requirements*.txt' | xargs -0 $(BIN)/detect-secrets-hook --no-verify \
+		--exclude-secrets '$(NO_SECRETS)'
+	$(BIN)/pip-audit --disable-pip --require-hashes --strict $(patsubst %,--requirement %, \
+		requirements.txt requirements-dev.txt requirements-image.txt)
+
+upgrade: install ## Lock the newest versions, install them and run all tests
+	$(BIN)/python -m scripts.lock --upgrade
+	$(MAKE) install docs lint test test-slow
 
 lock: install ## Write requirements*.txt from requirements*.in
 	$(BIN)/python -m scripts.lock

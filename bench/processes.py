@@ -226,7 +226,7 @@ def local_command(place: Place, command: str, *arguments: str, **settings: str) 
         place: Of the copy.
         command: A module, or one of scripts.local's commands.
         arguments: Of the command.
-        settings: Environment variables; SANDBOX_* are only these.
+        settings: Environment variables; SANDBOX_* and AIRFLOW__* are only these.
 
     Raises:
         LocalError: It failed.
@@ -236,7 +236,7 @@ def local_command(place: Place, command: str, *arguments: str, **settings: str) 
         [sys.executable, "-m", *module, *arguments],
         cwd=ROOT,
         env={
-            **{key: value for key, value in os.environ.items() if not key.startswith("SANDBOX_")},
+            **{k: v for k, v in os.environ.items() if not k.startswith(("SANDBOX_", "AIRFLOW__"))},
             **settings,
             "STATE_DIR": str(place.state),
             "AIRFLOW_PORT": str(place.airflow_port),

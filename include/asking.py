@@ -14,7 +14,7 @@ from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from include import ledger, names, spending, storage
-from include.config import BedrockModel, Model, ResponsesModel, SageMakerModel
+from include.config import AskedModel, BedrockModel, Model, ResponsesModel, SageMakerModel
 from include.errors import ConfigError, DatasetError, GenerationError, ResponsesError
 from include.records import OVER_BUDGET, Prompt, Response
 from include.runs import BatchJob, Deployment, Generated, Run, Shard
@@ -22,7 +22,6 @@ from include.runs import BatchJob, Deployment, Generated, Run, Shard
 if TYPE_CHECKING:
     from include.generate import Connect, Tally
     from include.pace import Pace
-    from include.providers import Dialect
 
 log = getLogger(__name__)
 
@@ -43,25 +42,22 @@ PROBE = Prompt("probe", "Say yes.")
 """What a model is asked, to see whether it answers, in a run that keeps no texts: what it then says
 about the request goes into logs."""
 
-HARDWARE = {"instance_types", "container_startup_timeout", "ami_version"}
-"""What of a deployment does not shape responses."""
-
 
 def is_batch(model: Model) -> TypeGuard[BedrockModel]:
     """Whether a model is asked by a batch job."""
     return isinstance(model, BedrockModel) and model.batch
 
 
-def ask_first(run: Run, model: Model, deployment: Deployment) -> Response:
+def ask_first(run: Run, model: AskedModel, deployment: Deployment) -> Response:
     """Ask a model the first prompt, or one of ours; the response is not kept."""
     from include import generate
 
-    connect = _connect(run, _dialect(model, deployment), 1)
+    connect = _connect(run, model, deployment, 1)
     prompt = next(run.prompts()) if run.config.store_text else PROBE
     return generate.ask_once(prompt, model.name, connect)
 
 
-def try_model(run: Run, model: SageMakerModel | BedrockModel, deployment: Deployment) -> None:
+def try_model(run: Run, model: AskedModel, deployment: Deployment) -> None:
     """Ask a model that is there already the first prompt for a few tokens.
 
     Raises:
@@ -75,19 +71,16 @@ def try_model(run: Run, model: SageMakerModel | BedrockModel, deployment: Deploy
     answer = ask_first(run, model.model_copy(update={"parameters": parameters}), deployment)
     if answer.outcome != "error":
         return
-    target = (
-        model.model_id if isinstance(model, BedrockModel) else f"endpoint {model.endpoint_name}"
-    )
     kind, message = str(answer.error_type), str(answer.error_message)
     if kind == "OutOfTime":
         message = f"no answer within {ONCE_SECONDS:.0f} s"
-    said = f"model {model.name}: {target} does not answer: {kind}: {message}"
+    said = f"model {model.name}: {model.target} does not answer: {kind}: {message}"
     if kind.startswith(PASSING):
         raise GenerationError(said)
     raise ConfigError(said + _remedy(model, message))
 
 
-def _remedy(model: SageMakerModel | BedrockModel, message: str) -> str:
+def _remedy(model: AskedModel, message: str) -> str:
     """Say which sampling parameter to leave out, if the message is about one that was sent."""
     sent = model.parameters.model_dump(exclude_none=True)
     named = [key for key, word in SAMPLING.items() if key in sent and re.search(word, message)]
@@ -136,9 +129,7 @@ def take_existing(run: Run, model: ResponsesModel, shard: Shard) -> Generated:
     return _generated(run, shard, counted)
 
 
-def ask_shard(
-    run: Run, model: SageMakerModel | BedrockModel, deployment: Deployment, shard: Shard
-) -> Generated:
+def ask_shard(run: Run, model: AskedModel, deployment: Deployment, shard: Shard) -> Generated:
     """Ask a model for what the ledger lacks of one shard.
 
     Raises:
@@ -159,9 +150,7 @@ def _generated(run: Run, shard: Shard, counted: Tally) -> Generated:
     return Generated(**shard, responses=counted.total - counted.failed)
 
 
-def _ask(
-    run: Run, model: SageMakerModel | BedrockModel, deployment: Deployment, shard: Shard
-) -> list[Response]:
+def _ask(run: Run, model: AskedModel, deployment: Deployment, shard: Shard) -> list[Response]:
     """Return all responses to a shard, however many cannot be used."""
     from include import generate
 
@@ -179,7 +168,7 @@ def _ask(
     money = _money(run)
     answers = generate.generate(
         book,
-        _connect(run, _dialect(model, deployment), model.limits.max_concurrency),
+        _connect(run, model, deployment, model.limits.max_concurrency),
         _pace(model),
         max_tokens=model.parameters.max_tokens or 0,
         deadline_seconds=run.config.generation.shard_timeout_minutes * 60,
@@ -224,7 +213,7 @@ def _oldest(run: Run) -> datetime:
     return datetime.now(UTC) - timedelta(days=run.config.generation.reuse_max_age_days)
 
 
-def _earlier_runs(run: Run, model: Model) -> list[ledger.Parts]:
+def _earlier_runs(run: Run, model: AskedModel | ResponsesModel) -> list[ledger.Parts]:
     """Find the earlier runs of this evaluation to take from, if the config asks for it."""
     if run.config.generation.reuse != "baseline" or model != run.config.baseline:
         return []
@@ -232,7 +221,12 @@ def _earlier_runs(run: Run, model: Model) -> list[ledger.Parts]:
     return ledger.earlier_runs(run.folder, model.name, home, _oldest(run))
 
 
-def _reuse(run: Run, model: Model, book: ledger.Ledger, earlier: Sequence[ledger.Parts]) -> None:
+def _reuse(
+    run: Run,
+    model: AskedModel | ResponsesModel,
+    book: ledger.Ledger,
+    earlier: Sequence[ledger.Parts],
+) -> None:
     if earlier:
         found = book.reuse(earlier, _oldest(run))
         log.info("%s: %d responses of earlier runs are used again", model.name, found)
@@ -263,7 +257,7 @@ def next_batch(run: Run, model: BedrockModel) -> BatchJob | None:
         first job of a run is not too small, for `plan` refuses that. None also where the budget
         does not allow it: then the rest is recorded as left out.
     """
-    from include import batch, quotas
+    from include import batch, providers, quotas
 
     settings = ledger.write_settings(run.folder, model.name, _settings(run, model, None))
     money = _money(run)
@@ -274,7 +268,7 @@ def next_batch(run: Run, model: BedrockModel) -> BatchJob | None:
         if reason:
             return None
     number = len(_batch_jobs(run, model)) + 1
-    dialect, records, sha256 = _dialect(model, {"model": model.name}), 0, hashlib.sha256()
+    dialect, records, sha256 = providers.dialect(model), 0, hashlib.sha256()
     with SpooledTemporaryFile(storage.IN_MEMORY) as file:
         earlier = _earlier_runs(run, model)
         for book in _books(run, model, settings):
@@ -329,9 +323,9 @@ def _leave_out(run: Run, model: BedrockModel, settings: str, reason: str) -> int
 
 def batch_bytes(run: Run, model: BedrockModel) -> int:
     """Return the size of a batch job's records for all prompts of the run."""
-    from include import batch
+    from include import batch, providers
 
-    dialect = _dialect(model, {"model": model.name})
+    dialect = providers.dialect(model)
     numbered = enumerate(run.prompts())
     return sum(len(batch.record(place, dialect, prompt)) for place, prompt in numbered)
 
@@ -448,7 +442,7 @@ def settings_of(run: Run, model: Model) -> str:
     asked = ledger.read_settings(run.folder, model.name)
     if asked is None:
         raise ResponsesError(f"{model.name} was not asked yet")
-    for key, value in _of_config(model).items():
+    for key, value in model.shaping().items():
         if asked.get(key) != value:
             raise ResponsesError(
                 f"{model.name} was asked with {key} {asked.get(key)}, and the run's config now "
@@ -457,38 +451,26 @@ def settings_of(run: Run, model: Model) -> str:
     return ledger.digest(asked)
 
 
-def _settings(run: Run, model: Model, deployment: Deployment | None) -> dict[str, Any]:
+def _settings(
+    run: Run, model: AskedModel | ResponsesModel, deployment: Deployment | None
+) -> dict[str, Any]:
     """Return all that shapes a model's responses beside the prompt.
 
     Raises:
         ConfigError: An endpoint of somebody else's is not there, or may not be looked at.
     """
-    settings = _of_config(model)
+    settings = model.shaping()
     if not run.config.store_text:
         settings["store_text"] = False  # so no other run takes a response of this one
     if isinstance(model, ResponsesModel):
         # Read anew each time: the file may have been corrected.
         return {**settings, "read_at": datetime.now(UTC).isoformat()}
-    if isinstance(model, BedrockModel):
+    if not isinstance(model, SageMakerModel):
         return settings
     if model.deploy and deployment and deployment["requests"]:
         return {**settings, "container": deployment["requests"]["Model"]["PrimaryContainer"]}
     # An endpoint of somebody else's: what is behind its name may change.
     return {**settings, "endpoint_config": _endpoint_config(run, str(model.endpoint_name))}
-
-
-def _of_config(model: Model) -> dict[str, Any]:
-    """Return the part of it that the config alone tells."""
-    if isinstance(model, ResponsesModel):
-        return model.model_dump(exclude={"name", "provider"})
-    asked = {"parameters": model.parameters.model_dump(exclude_none=True)}
-    if isinstance(model, BedrockModel):
-        return {**asked, "model_id": model.model_id}
-    return {
-        **asked,
-        **model.model_dump(include={"schema_", "endpoint_name", "inference_component_name"}),
-        "deploy": model.deploy and model.deploy.model_dump(exclude=HARDWARE),
-    }
 
 
 def _endpoint_config(run: Run, endpoint: str) -> str:
@@ -504,19 +486,10 @@ def _endpoint_config(run: Run, endpoint: str) -> str:
     return str(described["EndpointConfigName"])
 
 
-def _dialect(model: Model, deployment: Deployment) -> Dialect:
+def _connect(run: Run, model: AskedModel, deployment: Deployment, connections: int) -> Connect:
     from include import providers
 
-    if isinstance(model, BedrockModel):
-        return providers.bedrock(model, model.parameters)
-    if isinstance(model, SageMakerModel) and deployment.get("endpoint_name"):
-        return providers.sagemaker(model, str(deployment["endpoint_name"]), model.parameters)
-    raise ConfigError(f"model {model.name}: provider {model.provider} cannot be asked")
-
-
-def _connect(run: Run, dialect: Dialect, connections: int) -> Connect:
-    from include import providers
-
+    dialect = providers.dialect(model, deployment.get("endpoint_name"))
     client = run.client(dialect.service)
     timeout = run.config.generation.request_timeout_seconds
     return partial(
@@ -524,7 +497,7 @@ def _connect(run: Run, dialect: Dialect, connections: int) -> Connect:
     )
 
 
-def _pace(model: SageMakerModel | BedrockModel) -> Pace:
+def _pace(model: AskedModel) -> Pace:
     from include import pace, providers
 
     limits = model.limits

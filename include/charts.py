@@ -62,8 +62,7 @@ def draw(
     for comparison in comparisons:
         suffix = "" if comparison is comparisons[0] else f"-{comparison.candidate}"
         six = panels.six(comparison, threshold)
-        found = [panels.orders(comparison), panels.lengths(comparison), panels.margins(comparison)]
-        more = [panel for panel in found if panel]
+        more = panels.beside_the_six(comparison)
         shown += [(comparison.candidate, panel) for panel in (*more, *six[:-1])]
         name = f"charts/evaluation_metrics{suffix}"
         title = f"{comparison.candidate} against {comparison.baseline}"

@@ -141,14 +141,29 @@ class Limits(Strict):
     )
 
 
-class _Answering(Strict):
-    """What all models have."""
+class AskedModel(Strict):
+    """What all models have that a run asks."""
 
     name: Name = Field(description="The file's name; to be given where a model is written inline.")
     parameters: Parameters = Field(
         Parameters(), description="Over the evaluation's, key by key; null takes a key away."
     )
     limits: Limits = Field(Limits(), description="How hard the model may be asked.")
+
+    @property
+    def target(self) -> str:
+        """What the provider knows it by."""
+        raise NotImplementedError
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it can be asked before the run has deployed anything."""
+        return True
+
+    def shaping(self) -> dict[str, Any]:
+        """Return what of it shapes its responses: another one, and none is used again."""
+        own = self.model_dump(exclude={"name", "provider", "parameters", "limits"})
+        return {"parameters": self.parameters.model_dump(exclude_none=True), **own}
 
 
 class Deploy(Strict):
@@ -188,7 +203,11 @@ class Deploy(Strict):
         return self
 
 
-class SageMakerModel(_Answering):
+HARDWARE = {"instance_types", "container_startup_timeout", "ami_version"}
+"""What of a deployment does not shape responses."""
+
+
+class SageMakerModel(AskedModel):
     """A model behind a SageMaker endpoint."""
 
     provider: Literal["sagemaker"]
@@ -211,8 +230,24 @@ class SageMakerModel(_Answering):
             raise ValueError("inference_component_name goes with endpoint_name, not with deploy")
         return self
 
+    @property
+    def target(self) -> str:
+        """Model or archive that is deployed, or the endpoint that exists."""
+        deployed = self.deploy and (self.deploy.model_id or self.deploy.model_data)
+        return str(deployed or self.endpoint_name)
 
-class BedrockModel(_Answering):
+    @property
+    def is_there(self) -> bool:
+        """Whether the endpoint exists."""
+        return self.deploy is None
+
+    def shaping(self) -> dict[str, Any]:
+        """Return it without the hardware, which shapes nothing."""
+        deploy = self.deploy and self.deploy.model_dump(exclude=HARDWARE)
+        return {**super().shaping(), "deploy": deploy}
+
+
+class BedrockModel(AskedModel):
     """A model that Bedrock serves."""
 
     provider: Literal["bedrock"]
@@ -237,6 +272,15 @@ class BedrockModel(_Answering):
                 )
         return model_id
 
+    @property
+    def target(self) -> str:
+        """Its id."""
+        return self.model_id
+
+    def shaping(self) -> dict[str, Any]:
+        """Return its id and parameters: how it is asked shapes nothing."""
+        return {key: value for key, value in super().shaping().items() if key not in BILLING}
+
 
 ENDED = (
     ("claude-3-7-sonnet-20250219", "2026-04-28", "us.anthropic.claude-sonnet-4-6"),
@@ -244,6 +288,9 @@ ENDED = (
     ("nova-premier-v1", "2026-09-14", "us.amazon.nova-pro-v1:0"),
 )
 """Parts of ids that Bedrock answers with 404, since when, and what to use instead."""
+
+BILLING = {"batch", "role_arn"}
+"""What of a Bedrock model does not shape responses."""
 
 NO_SAMPLING = re.compile(r"claude-(sonnet-[5-9]|opus-(4-[7-9]|[5-9]))")
 NOT_BOTH = re.compile(r"claude-(sonnet|haiku|opus)-4-[56]")
@@ -267,6 +314,15 @@ class ResponsesModel(Strict):
         "and compared with the data set's where there are.",
     )
     response_field: str = Field("response", description="Column of the model's text.")
+
+    @property
+    def target(self) -> str:
+        """The file."""
+        return self.source
+
+    def shaping(self) -> dict[str, Any]:
+        """Return all of it but its name."""
+        return self.model_dump(exclude={"name", "provider"})
 
 
 Model = Annotated[SageMakerModel | BedrockModel | ResponsesModel, Field(discriminator="provider")]
@@ -398,15 +454,14 @@ class Judge(Strict):
     )
 
 
+GateRule = Literal["none", "superiority", "non_inferiority", "no_regression"]
 GateAction = Literal["fail", "warn", "approve"]
 
 
 class Gate(Strict):
     """What the run decides, and what then happens."""
 
-    rule: Literal["none", "superiority", "non_inferiority", "no_regression"] = Field(
-        "none", description="What the candidate has to show."
-    )
+    rule: GateRule = Field("none", description="What the candidate has to show.")
     margin: Annotated[float, Field(ge=0, lt=0.5)] = Field(
         0.0,
         description="superiority: how far above 0.5 the win rate must be; non_inferiority: how far "
@@ -603,7 +658,7 @@ class RunConfig(Strict):
     confidence_level: float
 
     @property
-    def models(self) -> list[SageMakerModel | BedrockModel | ResponsesModel]:
+    def models(self) -> list[Model]:
         """All models, the baseline first."""
         return [self.baseline, *self.candidates]
 

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
+from include.config import GateRule
 from include.records import Comparison, Gate, GateOutcome
 from include.wording import level, percent, points
 
-GateRule = Literal["none", "superiority", "non_inferiority", "no_regression"]
+
+@dataclass(frozen=True)
+class Rule:
+    """What a candidate has to show."""
+
+    threshold: Callable[[float], float]
+    """From the margin to the value that the whole interval has to be above."""
+    since_accepted: bool = False
+    """Whether the interval is that of the change since the accepted run, not the win rate's."""
+
+
+RULES: dict[GateRule, Rule] = {
+    "superiority": Rule(lambda margin: 0.5 + margin),
+    "non_inferiority": Rule(lambda margin: 0.5 - margin),
+    "no_regression": Rule(lambda margin: -margin, since_accepted=True),
+}
+"""All but `none`."""
 
 SEVERITY: dict[GateOutcome, int] = {"fail": 0, "inconclusive": 1, "pass": 2, "none": 3}
 
@@ -27,39 +43,38 @@ def decide_gate(
 
     Each candidate's interval has been widened for the number of candidates (`winrate.compare`).
 
-    `superiority` asks for a win rate above 0.5 + margin, `non_inferiority` for one above
-    0.5 - margin. `no_regression` asks for a change since the accepted run above -margin; the first
-    run passes, for later ones have to be compared with something. The whole interval on the right
-    side passes, on the wrong side fails, else it is inconclusive; so it is when the judge was
-    unreliable or the missing pairs could change it.
+    An interval above the rule's threshold passes, one below it fails, else it is inconclusive; so
+    it is when the judge was unreliable or the missing pairs could change it. Where a rule looks at
+    the change since the accepted run, the first run passes; later ones have to be compared.
 
     Args:
-        comparisons: Of all candidates; with their changes for `no_regression`.
+        comparisons: Of all candidates; with their changes where the rule looks at them.
         rule: What a candidate has to show.
         margin: From 0 to 0.5.
         by_category: Whether one category that is shown to be on the wrong side fails the gate; its
             interval is widened for the number of categories and candidates.
         first: Whether there is no accepted run before this one.
         judge_in_doubt: Why a change since the accepted run may be the judge's, as a sentence: then
-            `no_regression` does not fail. None: the judge is the same.
+            none of these fails. None: the judge is the same.
     """
     if rule == "none":
         return Gate("none", "No gate was asked for.")
     if not comparisons:
         return Gate("inconclusive", "There is no comparison to decide on.")
+    wanted = RULES[rule]
+    threshold, name = wanted.threshold(margin), rule.replace("_", "-")
     gates: list[Gate] = []
     for comparison in comparisons:
-        if rule == "no_regression":
-            gates.append(_since_accepted(comparison, margin, first))
-            failures = _categories_that_dropped(comparison, margin)
+        if wanted.since_accepted:
+            gates.append(_since_accepted(comparison, name, threshold, first))
+            failures = _categories_that_dropped(comparison, threshold)
         else:
-            threshold = threshold_of(rule, margin)
-            gates.append(_win_rate(comparison, rule.replace("_", "-"), threshold))
+            gates.append(_win_rate(comparison, name, threshold))
             failures = _categories_below(comparison, threshold)
         if by_category and not comparison.unreliable:
             gates += [Gate("fail", reason, gates[-1].threshold) for reason in failures]
     worst = min(gates, key=lambda gate: SEVERITY[gate.outcome])
-    if worst.outcome == "fail" and rule == "no_regression" and judge_in_doubt:
+    if worst.outcome == "fail" and wanted.since_accepted and judge_in_doubt:
         return replace(
             worst,
             outcome="inconclusive",
@@ -87,7 +102,7 @@ def _win_rate(comparison: Comparison, rule: str, threshold: float) -> Gate:
     return Gate(outcome, f"{wanted}; {span}.", threshold)
 
 
-def _since_accepted(comparison: Comparison, margin: float, first: bool) -> Gate:
+def _since_accepted(comparison: Comparison, rule: str, threshold: float, first: bool) -> Gate:
     name, change = comparison.candidate, comparison.change
     if comparison.unreliable:
         return Gate("inconclusive", f"{name}: {comparison.unreliable}.")
@@ -99,17 +114,12 @@ def _since_accepted(comparison: Comparison, margin: float, first: bool) -> Gate:
     if change.low is None or change.high is None:
         return Gate("inconclusive", change.sentence)
     return Gate(
-        side(change.low, change.high, -margin),
-        f"no-regression allows a drop of {points(margin).lstrip('+')} percentage points since the "
+        side(change.low, change.high, threshold),
+        f"{rule} allows a drop of {points(-threshold).lstrip('+')} percentage points since the "
         f"accepted run; {name}'s change is {points(change.difference or 0.0)} "
         f"({level(change.confidence_level)} interval {points(change.low)} to "
         f"{points(change.high)}).",
     )
-
-
-def threshold_of(rule: GateRule, margin: float) -> float:
-    """Return the win rate that `superiority` or `non_inferiority` asks for."""
-    return 0.5 + margin if rule == "superiority" else 0.5 - margin
 
 
 def side(low: float, high: float, threshold: float) -> GateOutcome:
@@ -130,12 +140,12 @@ def _categories_below(comparison: Comparison, threshold: float) -> Iterator[str]
             )
 
 
-def _categories_that_dropped(comparison: Comparison, margin: float) -> Iterator[str]:
+def _categories_that_dropped(comparison: Comparison, threshold: float) -> Iterator[str]:
     for row in comparison.change.by_category if comparison.change else []:
-        if row.low is not None and row.high is not None and row.high < -margin:
+        if row.low is not None and row.high is not None and row.high < threshold:
             yield (
-                f"no category may drop by more than {points(margin).lstrip('+')} percentage points "
-                f"since the accepted run; {comparison.candidate}'s "
+                f"no category may drop by more than {points(-threshold).lstrip('+')} percentage "
+                f"points since the accepted run; {comparison.candidate}'s "
                 f"{level(row.confidence_level)} interval in {row.category} is "
                 f"{points(row.low)} to {points(row.high)}."
             )

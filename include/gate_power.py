@@ -12,7 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from include.gate import GateRule, side, threshold_of
+from include.config import GateRule
+from include.gate import RULES, side
 from include.intervals import cluster_t_interval, level_of_each
 from include.preferences import ResolvedPair
 from include.records import GateOutcome
@@ -113,12 +114,12 @@ def simulate(
         ]
 
     def outcome(reference: Sequence[float], found: Sequence[float]) -> GateOutcome:
-        if rule == "no_regression":
+        threshold = RULES[rule].threshold(margin)
+        if RULES[rule].since_accepted:
             scores = [(b - a + 1) / 2 for a, b in zip(reference, found, strict=True)]
-            threshold = (1 - margin) / 2
+            threshold = (threshold + 1) / 2
         else:
             scores = list(found)
-            threshold = threshold_of(rule, margin)
         interval = cluster_t_interval(scores, units, level)
         if interval.low is None or interval.high is None:
             return "inconclusive"

@@ -102,7 +102,7 @@ def summarize(
     *,
     name: str,
     role: Literal["baseline", "candidate"],
-    provider: Literal["sagemaker", "bedrock", "responses"],
+    provider: str,
     model_id: str | None,
     settings: ModelSettings | None,
     prompts: int | None,

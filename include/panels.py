@@ -75,6 +75,12 @@ def six(comparison: Comparison, threshold: float | None = None) -> list[Panel]:
     ]
 
 
+def beside_the_six(comparison: Comparison) -> list[Panel]:
+    """Draw what else there is to see of a comparison: each where there are numbers for it."""
+    found = (orders(comparison), lengths(comparison), margins(comparison))
+    return [panel for panel in found if panel]
+
+
 def judgments(comparison: Comparison) -> Panel:
     """Judgments by what they say, each pair in both orders."""
     said = _said(comparison)

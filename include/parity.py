@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from include.config import BedrockModel, Dataset, Model, ResponsesModel
+from include.config import BedrockModel, Dataset, Model, ResponsesModel, SageMakerModel
 from include.records import ModelSettings, ModelSummary, Notice, SystemPrompt
 from include.wording import percent
 
@@ -43,7 +43,7 @@ def settings(
         temperature=model.parameters.temperature,
         top_p=model.parameters.top_p,
         stop=model.parameters.stop,
-        schema="messages" if isinstance(model, BedrockModel) else model.schema_,
+        schema=model.schema_ if isinstance(model, SageMakerModel) else "messages",
         prompt_template=None if dataset.messages_field else dataset.prompt_template,
         messages_field=dataset.messages_field,
         system_prompt=system_prompt,

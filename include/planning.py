@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from include.gate import GateRule, threshold_of
+from include.config import GateRule
+from include.gate import RULES
 from include.intervals import level_of_each
 from include.records import Comparison
 from include.wording import level, percent
@@ -363,9 +364,9 @@ def gate_line(
 
     A gate on the change since the accepted run depends on how much the two runs have in common.
     """
-    if rule in ("none", "no_regression") or margin == 0:
+    if rule == "none" or RULES[rule].since_accepted or margin == 0:
         return None
-    threshold = threshold_of(rule, margin)
+    threshold = RULES[rule].threshold(margin)
     wanted, chance = POWERS[0], percent(POWERS[0])
     name = f"The gate ({rule.replace('_', '-')}, a win rate above {percent(threshold)})"
     said = []
@@ -373,7 +374,7 @@ def gate_line(
         rate = passing_rate(prompts, threshold, wanted, assumptions)
         least = "at no win rate" if rate is None else f"from a win rate of {_up(rate)} on"
         said.append(f"is passed with {chance} power {least} with {prompts:,} prompts")
-    if rule == "non_inferiority":
+    if threshold < 0.5:
         needed = needed_to_pass(0.5, threshold, wanted, assumptions)
         takes = f"over {MOST_PROMPTS:,}" if needed is None else f"{needed:,}"
         said.append(f"takes {takes} prompts for a candidate that is just as good")

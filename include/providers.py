@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from include.async_client import AsyncClient
-from include.config import BedrockModel, Parameters, SageMakerModel
+from include.config import AskedModel, BedrockModel, Parameters, SageMakerModel
 from include.records import Outcome, Prompt, Response
 
 if TYPE_CHECKING:
@@ -123,6 +123,23 @@ class Dialect:
     operation: str
     request: Callable[[Prompt], dict[str, Any]]
     read: Callable[[Mapping[str, Any]], Answer]
+
+
+def dialect(model: AskedModel, endpoint_name: str | None = None) -> Dialect:
+    """Return how a model is asked.
+
+    Args:
+        model: A model; each provider has its dialect here.
+        endpoint_name: Of the endpoint that it is behind, if it is behind one.
+
+    Raises:
+        TypeError: Nobody has said how it is asked.
+    """
+    if isinstance(model, BedrockModel):
+        return bedrock(model, model.parameters)
+    if isinstance(model, SageMakerModel) and endpoint_name:
+        return sagemaker(model, endpoint_name, model.parameters)
+    raise TypeError(f"{model.name} of {type(model).__name__} has no dialect")
 
 
 def bedrock(model: BedrockModel, parameters: Parameters) -> Dialect:

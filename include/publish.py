@@ -41,7 +41,7 @@ from include import (
     storage,
     trend,
 )
-from include.config import CANARIES, BedrockModel, Model, RunConfig, SageMakerModel
+from include.config import CANARIES, RunConfig
 from include.records import (
     Board,
     Comparison,
@@ -303,7 +303,7 @@ def _models(config: RunConfig, folder: RunFolder, index: dict[str, Any]) -> list
             name=model.name,
             role="baseline" if model is config.baseline else "candidate",
             provider=model.provider,
-            model_id=_model_id(model),
+            model_id=model.target,
             settings=parity.settings(model, config.dataset, system),
             prompts=index.get("count"),
         )
@@ -497,21 +497,11 @@ def _provenance(
         },
         "judge_image": image.uri,
         "judge_image_digest": image.digest,
-        "models": {model.name: _model_id(model) for model in config.models},
+        "models": {model.name: model.target for model in config.models},
         "judge_jobs": {result["comparison"]["candidate"]: result["job_arn"] for result in results},
         "versions": {name: _version(name) for name in PACKAGES},
         "git_sha": _git_sha(),
     }
-
-
-def _model_id(model: Model) -> str | None:
-    if isinstance(model, BedrockModel):
-        return model.model_id
-    if isinstance(model, SageMakerModel):
-        if model.deploy:
-            return model.deploy.model_id or model.deploy.model_data
-        return model.endpoint_name
-    return model.source
 
 
 def _version(package: str) -> str | None:
@@ -560,7 +550,8 @@ def _with_change(
         "candidates": len(config.candidates),
     }
     both = [evidence.resolved_pairs(each, name) for each in (accepted, folder)]
-    if not (config.gate.rule == "no_regression" and config.gate.by_category):
+    rule = gate.RULES.get(config.gate.rule)
+    if not (rule and rule.since_accepted and config.gate.by_category):
         return dataclasses.replace(comparison, change=paired.compare_runs(*both, **question))
     pairs = [list(each) for each in both]  # looked at twice
     change = dataclasses.replace(

@@ -896,7 +896,7 @@ class ModelSummary:
 
     name: str
     role: Literal["baseline", "candidate"]
-    provider: Literal["sagemaker", "bedrock", "responses"]
+    provider: str
     model_id: str | None
     settings: ModelSettings | None
     """None: its responses existed before, so nobody here knows."""

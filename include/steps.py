@@ -30,7 +30,7 @@ from include import (
 )
 from include.config import (
     ANCHORS,
-    BedrockModel,
+    AskedModel,
     Model,
     ResponsesModel,
     RunConfig,
@@ -186,9 +186,7 @@ def plan(run: Run, shards: Sequence[Shard]) -> list[str]:
         if isinstance(model, ResponsesModel):
             asking.look_through(run, model)
     for model in run.config.models:
-        if isinstance(model, BedrockModel) or (
-            isinstance(model, SageMakerModel) and model.endpoint_name
-        ):
+        if isinstance(model, AskedModel) and model.is_there:
             asking.try_model(run, model, _deployment(run, model))
     _say_what_can_be_found(run, index["count"])
     asked = [model for model in run.config.models if not isinstance(model, ResponsesModel)]
@@ -299,7 +297,9 @@ def try_endpoint(run: Run, deployment: Deployment) -> None:
     Raises:
         DeploymentError: It answers with an error.
     """
-    answer = asking.ask_first(run, run.model(deployment["model"]), deployment)
+    model = run.model(deployment["model"])
+    assert isinstance(model, AskedModel)
+    answer = asking.ask_first(run, model, deployment)
     if answer.outcome == "error":
         raise DeploymentError(
             f"endpoint {deployment['endpoint_name']} is in service but does not answer: "

@@ -12,6 +12,8 @@ from datetime import datetime
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, TypeVar, get_type_hints
 
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
@@ -162,8 +164,7 @@ class _Ranges(io.RawIOBase):
         end = min(self._at + len(buffer), self._size)
         if end <= self._at:
             return 0
-        said = self._s3.get_object(**self._what, Range=f"bytes={self._at}-{end - 1}")
-        body: bytes = said["Body"].read()
+        body = _content(self._s3, **self._what, Range=f"bytes={self._at}-{end - 1}")
         buffer[: len(body)] = body
         self._at += len(body)
         return len(body)
@@ -179,7 +180,25 @@ def _one_piece_at_a_time() -> Any:
 def read_uri(s3: BaseClient, uri: str) -> bytes:
     """Return what is behind an S3 URI (S3: GetObject)."""
     bucket, key = split_uri(uri)
-    body: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    return _content(s3, Bucket=bucket, Key=key)
+
+
+def _is_cut(error: BaseException) -> bool:
+    """Whether a connection broke while an answer was being read."""
+    from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+
+    return isinstance(error, IncompleteReadError | ReadTimeoutError | ResponseStreamingError)
+
+
+@retry(
+    retry=retry_if_exception(_is_cut),
+    stop=stop_after_attempt(5),
+    wait=wait_random_exponential(0.2, 5),
+    reraise=True,
+)
+def _content(s3: BaseClient, **what: str) -> bytes:
+    """Return an object's content; ask again where it breaks off, which botocore itself does not."""
+    body: bytes = s3.get_object(**what)["Body"].read()
     return body
 
 

@@ -6,6 +6,7 @@ mode. So what is pinned with an extra is pinned without it, too.
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -19,12 +20,19 @@ COMPILE = (
 WITH_EXTRA = re.compile(r"^([\w.-]+)\[[^]]+\](==.*\\\n(?:    --hash=.*\n)+)", re.MULTILINE)
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Write all of them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument(
+        "--upgrade", action="store_true", help="take the newest versions; default: keep what fits"
+    )
+    upgrade = ["--upgrade"] if parser.parse_args(arguments).upgrade else []
     uv = Path(sys.executable).with_name("uv")
     for name in ("requirements", "requirements-dev", "requirements-image"):
         lock = ROOT / f"{name}.txt"
-        subprocess.run([str(uv), *COMPILE, f"{name}.in", "-o", lock.name], cwd=ROOT, check=True)
+        subprocess.run(
+            [str(uv), *COMPILE, *upgrade, f"{name}.in", "-o", lock.name], cwd=ROOT, check=True
+        )
         lock.write_text(WITH_EXTRA.sub(r"\g<0>\1\2", lock.read_text()))
     return 0
 

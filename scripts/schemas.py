@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -24,6 +24,7 @@ SCHEMAS: dict[str, Any] = {
     "summary": Summary,
 }
 
+WHERE = "`dags/models/NAME.yaml`, or inline."
 SECTIONS: list[tuple[str, str, type[BaseModel]]] = [
     ("Evaluation", "`dags/evaluations/NAME.yaml`, or the conf of a run.", config.Evaluation),
     ("dataset", "In an evaluation.", config.Dataset),
@@ -33,10 +34,12 @@ SECTIONS: list[tuple[str, str, type[BaseModel]]] = [
     ("gate", "In an evaluation.", config.Gate),
     ("alerts", "In an evaluation, a list.", config.Alert),
     ("schedule", "In an evaluation's file.", config.Schedule),
-    ("Model: sagemaker", "`dags/models/NAME.yaml`, or inline.", config.SageMakerModel),
+    *(
+        (f"Model: {get_args(each.model_fields['provider'].annotation)[0]}", WHERE, each)
+        for each in get_args(get_args(config.Model)[0])
+    ),
     ("deploy", "In a `sagemaker` model.", config.Deploy),
-    ("Model: bedrock", "`dags/models/NAME.yaml`, or inline.", config.BedrockModel),
-    ("limits", "In a model.", config.Limits),
+    ("limits", "In a `sagemaker` or `bedrock` model.", config.Limits),
     ("Environment", "`dags/environments/NAME.yaml`.", config.Environment),
     ("vpc", "In an environment.", config.Vpc),
     ("Price file", "Named by `prices` of an environment.", prices.Prices),

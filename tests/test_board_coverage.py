@@ -15,8 +15,8 @@ from include.board import PairingScores, rank
 
 pytestmark = pytest.mark.slow
 
-RUNS = 400
-NOISE = 0.022
+RUNS = 250
+NOISE = 0.028
 """Two standard errors of a share near 0.95."""
 TIES = 0.4
 """Gaps below this are ties."""

@@ -16,8 +16,8 @@ from include.intervals import Bounds, cluster_t_interval
 
 pytestmark = pytest.mark.slow
 
-RUNS = 3_000
-"""So that the share of runs whose interval holds the truth is known to 0.004 (standard error)."""
+RUNS = 1_500
+"""So that the share of runs whose interval holds the truth is known to 0.006 (standard error)."""
 
 LONGER, SPREAD = 200, 400
 """Mean and standard deviation of the difference of lengths, in characters."""

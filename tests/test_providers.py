@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 from botocore import exceptions as botocore
@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from include import providers
 from include.async_client import AsyncClient
-from include.config import BedrockModel, Parameters, SageMakerModel
+from include.config import AskedModel, BedrockModel, Parameters, SageMakerModel
 from include.providers import Answer, AskError
 from include.records import Prompt, Turn
 
@@ -35,6 +35,22 @@ def endpoint(parameters: Parameters = EVERYTHING, **more: Any) -> providers.Dial
 
 def body(dialect: providers.Dialect, prompt: Prompt) -> Any:
     return json.loads(dialect.request(prompt)["Body"])
+
+
+def test_a_provider_is_a_model_and_a_dialect() -> None:
+    class Echo(AskedModel):
+        provider: Literal["echo"] = "echo"
+        voice: str = "low"
+
+        @property
+        def target(self) -> str:
+            return f"echo of {self.name}"
+
+    model = Echo(name="mine", parameters=Parameters(temperature=0))
+    assert model.is_there
+    assert model.shaping() == {"parameters": {"temperature": 0}, "voice": "low"}
+    with pytest.raises(TypeError, match="mine of Echo has no dialect"):
+        providers.dialect(model)
 
 
 class Service:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import requests
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from sandbox_server import Sandbox
 from sandbox_work import (
     BUCKET,
@@ -22,6 +22,8 @@ from sandbox_work import (
     start_job,
     wait,
 )
+
+from include.storage import RunFolder
 
 THROTTLED = {"code": "ThrottlingException", "status": 400, "message": "Rate exceeded"}
 
@@ -157,6 +159,30 @@ def test_an_answer_may_be_lost_after_the_work_was_done(faulty: Sandbox) -> None:
     with pytest.raises(ClientError, match="InternalFailure"):
         create_model(faulty, model)
     assert faulty.client("sagemaker").describe_model(ModelName=model)["ModelName"] == model
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+def test_a_connection_may_be_cut_in_the_middle_of_the_answer(
+    faulty: Sandbox, carried_out: bool
+) -> None:
+    s3, key = faulty.client("s3"), f"faults/cut-{carried_out}"
+    order(faulty, operation="PutObject", times=None, cut=True, carried_out=carried_out)
+    with pytest.raises((BotoCoreError, ClientError)):
+        s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
+    assert s3.list_objects_v2(Bucket=BUCKET, Prefix=key)["KeyCount"] == carried_out
+
+
+def test_what_is_read_from_s3_survives_connections_that_are_cut(faulty: Sandbox) -> None:
+    s3, body = faulty.client("s3"), b"x" * 3000
+    s3.put_object(Bucket=BUCKET, Key="faults/read", Body=body)
+    folder = RunFolder(s3, f"s3://{BUCKET}/faults")
+    order(faulty, operation="GetObject", times=2, cut=True)
+    assert folder.read("read") == body
+    order(faulty, operation="GetObject", times=2, cut=True)
+    assert folder.ranges("read").read() == body
+    order(faulty, operation="GetObject", times=None, cut=True)
+    with pytest.raises(BotoCoreError):
+        folder.read("read")
 
 
 def test_a_job_and_an_endpoint_may_be_told_to_fail_later(faulty: Sandbox) -> None:

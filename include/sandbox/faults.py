@@ -97,8 +97,10 @@ class Fault:
     retry_after: int = 0
     """Seconds that the error's Retry-After names; 0: no such header."""
     latency_ms: float = 0
+    cut: bool = False
+    """Whether the connection is cut in the middle of the answer."""
     carried_out: bool = False
-    """Whether the operation is carried out before its answer is lost to the error."""
+    """Whether the operation is carried out before its answer is lost to the error or the cut."""
     failure_reason: str | None = None
     """Why the job or endpoint that the request creates will fail."""
     id: int = 0

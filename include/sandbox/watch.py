@@ -94,16 +94,20 @@ class Watched:
         if fault and fault.latency_ms:
             await asyncio.sleep(fault.latency_ms / 1000)
         error = fault.error() if fault else None
-        if fault and (error is None or fault.carried_out):
+        is_lost = fault and (error or fault.cut)
+        if fault and (fault.carried_out or not is_lost):
             scope["failure_reason"] = fault.failure_reason
-        if error is None:
+        if not is_lost:
             await self._app(scope, receive, send)
             return
         if fault and fault.carried_out:
             await self._app(scope, receive, _nowhere)
         else:
             await read(receive)  # what is left of a body would be taken for the next request
-        await error_response(call, error)(scope, receive, send)
+        if error:
+            await error_response(call, error)(scope, receive, send)
+        else:
+            await _cut(send)
 
 
 async def read(receive: Receive) -> bytes:
@@ -137,6 +141,13 @@ def _noting(row: dict[str, Any], send: Send) -> Send:
         await send(message)
 
     return noting
+
+
+async def _cut(send: Send) -> None:
+    """Promise an answer and send its first byte; the server closes what ends too early."""
+    headers = [(b"content-length", b"1000"), (b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"{", "more_body": True})
 
 
 async def _nowhere(message: Message) -> None:

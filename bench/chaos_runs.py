@@ -1,0 +1,260 @@
+"""Runs of a copy of the product that is killed while its AWS fails: start, strike, wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import boto3
+import requests
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from bench import chaos_counted
+from bench.chaos_counted import PROMPTS, Row
+from bench.chaos_plan import REQUEST_TIMEOUT, STAGES, WAITING, Plan
+from bench.nights_counted import ENDED, left
+from bench.parts import QUICK, Parts
+from bench.processes import local_command
+from include.names import GENERAL_DAG
+from scripts import local
+
+LONGEST_WAVE = timedelta(minutes=15)
+"""After which a wave of runs counts as one that does not end."""
+
+LOOK_SECONDS = 1.0
+RUNS = f"/dags/{GENERAL_DAG}/dagRuns"
+JANITOR = "/dags/nova_judge_janitor"
+SETTINGS = {
+    # In seconds; on AWS minutes, and no wait is over before Airflow knows of it.
+    "SANDBOX_DELAYS": "endpoint=12,delete=0.3,job=15",
+    **{f"AIRFLOW__{key.upper()}": value for key, value in QUICK.items()},
+}
+"""What a copy is started with, to be killed."""
+
+CONF: dict[str, Any] = {
+    "dataset": {"source": "include/samples/prompts.jsonl", "id_field": "id", "limit": PROMPTS},
+    "baseline": {
+        "name": "small",
+        "provider": "sagemaker",
+        "deploy": {
+            "model_id": "Small/Small-1B",
+            "instance_types": ["ml.g5.2xlarge", "ml.g5.4xlarge"],
+        },
+        "limits": {"max_concurrency": 2},
+    },
+    "candidates": [
+        {
+            "name": "lite",
+            "provider": "bedrock",
+            "model_id": "us.amazon.nova-lite-v1:0",
+            "limits": {"max_concurrency": 2},
+        }
+    ],
+    "generation": {"shard_size": 8, "request_timeout_seconds": REQUEST_TIMEOUT},
+}
+
+ask_again = retry(
+    retry=retry_if_exception_type(requests.RequestException),
+    stop=stop_after_delay(180),
+    wait=wait_fixed(1),
+    reraise=True,
+)
+"""What is asked of an Airflow or a sandbox that may just have been killed."""
+
+
+@dataclass
+class Run:
+    """One run, on its way."""
+
+    plan: Plan
+    state: str = "queued"
+    reached: float | None = None
+    """When it came to the stage in which it is struck."""
+    struck: bool = False
+    job_stopped: bool = False
+
+    @property
+    def path(self) -> str:
+        """Return where Airflow's API has it."""
+        return f"{RUNS}/{quote(self.plan.evaluation, safe='')}"
+
+
+class Chaos:
+    """One copy of the product.
+
+    Args:
+        state: Its state folder.
+        airflow_port: Where Airflow is.
+        sandbox_port: Where its AWS is.
+        settings: Environment variables that it is started with.
+    """
+
+    def __init__(
+        self, state: Path, airflow_port: int, sandbox_port: int, settings: Mapping[str, str]
+    ) -> None:
+        self.place = local.Place(state, airflow_port, sandbox_port)
+        self.api, self.parts = local.Api(self.place), Parts(state, state)
+        self.settings, self.started = settings, False
+
+    def up(self) -> None:
+        """Start what is not running."""
+        self.started = True
+        self._local("up")
+
+    def down(self) -> None:
+        """Stop what was started here."""
+        if self.started:
+            self._local("down")
+            self.parts.end()
+
+    def undisturbed(self) -> dict[str, Any]:
+        """Let a run pass that nothing disturbs; return the essence of its summary.
+
+        Raises:
+            LocalError: It fails or does not end.
+        """
+        run_id = f"undisturbed-{time.time_ns()}"
+        self._trigger(run_id, "undisturbed")
+        if self._state_at_the_end(f"{RUNS}/{run_id}") != "success":
+            raise local.LocalError("the run that nothing disturbs has failed")
+        found = chaos_counted.summary(self._get, self._client("s3"), f"{RUNS}/{run_id}")
+        assert found
+        return chaos_counted.essence(found)
+
+    def wave(self, plans: Sequence[Plan], undisturbed: dict[str, Any]) -> list[Row]:
+        """Let some runs pass at once, each with its faults and its blow; return what came of them.
+
+        Raises:
+            LocalError: They do not end.
+        """
+        self._faults("DELETE")
+        for each in plans:
+            for order in each.orders:
+                self._faults("POST", **order)
+        runs = [Run(each) for each in plans]
+        for run in runs:
+            self._trigger(run.plan.evaluation, run.plan.evaluation)
+        self._until_ended(runs)
+        self._faults("DELETE")
+        self._let_the_janitor_pass()
+        still = list(left(self._client("sagemaker"), self._client("bedrock")))
+        return [
+            chaos_counted.count(
+                self._get,
+                self._client,
+                run.plan,
+                run.path,
+                struck=run.struck,
+                undisturbed=undisturbed,
+                still_there=[each for each in still if run.plan.evaluation in each],
+            )
+            for run in runs
+        ]
+
+    def _until_ended(self, runs: Sequence[Run]) -> None:
+        """Watch runs until they end; strike each once, in its stage."""
+        end = time.monotonic() + LONGEST_WAVE.total_seconds()
+        while going := [run for run in runs if run.state not in ENDED]:
+            if time.monotonic() > end:
+                names = ", ".join(run.plan.evaluation for run in going)
+                raise local.LocalError(f"{names}: after {LONGEST_WAVE} not ended")
+            for run in going:
+                self._look(run)
+            time.sleep(LOOK_SECONDS)
+        for run in runs:  # a run may end before its teardown
+            while any(
+                task["task_id"] == "delete" and task["end_date"] is None
+                for task in self._tasks(run)
+            ):
+                time.sleep(1)
+
+    def _look(self, run: Run) -> None:
+        run.state = self._get(run.path)["state"]
+        if run.state in ENDED:
+            return
+        stage = run.plan.stage
+        waits = stage in WAITING and run.plan.part != "worker"
+        states = ("deferred",) if waits else ("running",)
+        tasks = self._tasks(run)
+        for task in tasks:
+            if task["task_id"] == STAGES[stage] and task["state"] in states and not run.struck:
+                run.reached = run.reached or time.monotonic()
+                if time.monotonic() >= run.reached + run.plan.delay * waits:
+                    run.struck = self._strike(run.plan.part, task)
+        if run.plan.stops_job and not run.job_stopped:
+            run.job_stopped = self._stop_job(run)
+
+    def _strike(self, part: str, task: dict[str, Any]) -> bool:
+        """Kill -9 a part; return whether it was there."""
+        if part == "worker":
+            return self.parts.kill_worker(task["id"])
+        if part == "sandbox":
+            standing = self._faults("GET")["faults"]
+            self.parts.kill_sandbox()
+            self._local("up")
+            for order in standing:
+                used, times = order.pop("used"), order["times"]
+                del order["id"]
+                self._faults("POST", **{**order, "times": times and times - used})
+            return True
+        self.parts.kill(part)
+        return True
+
+    def _stop_job(self, run: Run) -> bool:
+        """Stop the run's judge job as somebody else may; return whether it was there."""
+        sagemaker = self._client("sagemaker")
+        named = {"NameContains": run.plan.evaluation, "StatusEquals": "InProgress"}
+        for job in sagemaker.list_training_jobs(**named)["TrainingJobSummaries"]:
+            sagemaker.stop_training_job(TrainingJobName=job["TrainingJobName"])
+            return True
+        return False
+
+    @ask_again
+    def _trigger(self, run_id: str, evaluation: str) -> None:
+        there = self.api.call("GET", f"{RUNS}?run_id_pattern={run_id}")["dag_runs"]
+        if run_id not in [run["dag_run_id"] for run in there]:
+            conf = {**CONF, "evaluation": evaluation}
+            self.api.call("POST", RUNS, logical_date=None, dag_run_id=run_id, conf=conf)
+
+    def _let_the_janitor_pass(self) -> None:
+        run_id = f"chaos-{time.time_ns()}"
+        ask_again(self.api.call)("PATCH", JANITOR, is_paused=False)
+        ask_again(self.api.call)("POST", f"{JANITOR}/dagRuns", logical_date=None, dag_run_id=run_id)
+        self._state_at_the_end(f"{JANITOR}/dagRuns/{run_id}")
+
+    def _state_at_the_end(self, path: str) -> str:
+        end = time.monotonic() + LONGEST_WAVE.total_seconds()
+        while (state := str(self._get(path)["state"])) not in ENDED:
+            if time.monotonic() > end:
+                raise local.LocalError(f"{path} does not end")
+            time.sleep(1)
+        return state
+
+    def _tasks(self, run: Run) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._get(f"{run.path}/taskInstances?limit=100")[
+            "task_instances"
+        ]
+        return found
+
+    @ask_again
+    def _get(self, path: str) -> Any:
+        return self.api.call("GET", path)
+
+    @ask_again
+    def _faults(self, method: str, **order: Any) -> Any:
+        url = f"{self.place.sandbox_url}/sandbox/faults"
+        answer = requests.request(method, url, json=order or None, timeout=10)
+        answer.raise_for_status()
+        return answer.json()
+
+    def _local(self, command: str) -> None:
+        local_command(self.place, command, **self.settings)
+
+    def _client(self, service: str) -> Any:
+        session = boto3.session.Session("sandbox", "sandbox", region_name="us-east-1")
+        return session.client(service, endpoint_url=self.place.sandbox_url)
