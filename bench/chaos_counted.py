@@ -115,7 +115,7 @@ def count(
     counted = _rows(folder) if folder else Counter(lost=PROMPTS * len(MODELS))
     if plan.is_refused:
         counted["lost"] -= PROMPTS * len(ORDERS)  # nobody could judge them
-    jobs = _jobs(client("sagemaker"), plan)
+    jobs = judge_jobs(client("sagemaker"), plan.evaluation)
     started, ended = (datetime.fromisoformat(run[key]) for key in ("queued_at", "end_date"))
     row = Row(
         seed=plan.seed,
@@ -205,14 +205,12 @@ def _rows(folder: RunFolder) -> Counter[str]:
     return counted
 
 
-def _jobs(sagemaker: Any, plan: Plan) -> list[str]:
+def judge_jobs(sagemaker: Any, run_id: str) -> list[str]:
     """Return the status of every judge job of a run, by its tag."""
-    named = {"NameContains": plan.evaluation}
-    pages = sagemaker.get_paginator("list_training_jobs").paginate(**named)
-    tag = {"Key": ownership.RUN_ID, "Value": plan.evaluation}
+    tag = {"Key": ownership.RUN_ID, "Value": run_id}
     return [
         job["TrainingJobStatus"]
-        for page in pages
+        for page in sagemaker.get_paginator("list_training_jobs").paginate()
         for job in page["TrainingJobSummaries"]
         if tag in sagemaker.list_tags(ResourceArn=job["TrainingJobArn"])["Tags"]
     ]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import boto3
 import requests
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
@@ -19,7 +18,7 @@ from bench.chaos_counted import PROMPTS, Row
 from bench.chaos_plan import REQUEST_TIMEOUT, STAGES, WAITING, Plan
 from bench.nights_counted import ENDED, left
 from bench.parts import QUICK, Parts
-from bench.processes import local_command
+from bench.processes import aws_client, local_command
 from include.names import GENERAL_DAG
 from scripts import local
 
@@ -256,5 +255,4 @@ class Chaos:
         local_command(self.place, command, **self.settings)
 
     def _client(self, service: str) -> Any:
-        session = boto3.session.Session("sandbox", "sandbox", region_name="us-east-1")
-        return session.client(service, endpoint_url=self.place.sandbox_url)
+        return aws_client(self.place.sandbox_url, service)

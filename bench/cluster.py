@@ -19,12 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import boto3
 import psutil
 import requests
 
 from bench import compose
-from bench.processes import ROOT
+from bench.processes import ROOT, aws_client
+from scripts.local import free_port
 
 HOST = socket.gethostname()
 QUICK = {
@@ -58,7 +58,7 @@ class Cluster:
         env = [sys.executable, "-m", "scripts.env", "--out", str(file)]
         subprocess.run(env, cwd=ROOT, check=True, capture_output=True)
         self.given = {**compose.env_file(file), **settings}
-        self.ports = {port: _free_port() for port in ("4566", "5432", "6379", "8080", "8974")}
+        self.ports = {port: free_port() for port in ("4566", "5432", "6379", "8080", "8974")}
         self.services = {
             name: self.here(service) for name, service in compose.services(self.given).items()
         }
@@ -93,8 +93,8 @@ class Cluster:
             "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",
             "AIRFLOW__API__PORT": str(self.ports["8080"]),
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": str(self.ports["8974"]),
-            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port()),
-            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port()),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
         }
 
     def start(self, service: str, name: str = "", *arguments: str) -> None:
@@ -220,9 +220,7 @@ class Cluster:
 
     def client(self, service: str) -> Any:
         """Return boto3's client of the sandbox."""
-        url = f"http://127.0.0.1:{self.ports['4566']}"
-        session = boto3.session.Session("sandbox", "sandbox", region_name="us-east-1")
-        return session.client(service, endpoint_url=url)
+        return aws_client(f"http://127.0.0.1:{self.ports['4566']}", service)
 
     @property
     def url(self) -> str:
@@ -265,9 +263,3 @@ def until(done: Callable[[], Any], seconds: float) -> Any:
     while not (found := done()) and time.monotonic() < end:
         time.sleep(1)
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

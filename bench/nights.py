@@ -16,13 +16,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import boto3
 import requests
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from bench import nights_counted, nights_evaluations
 from bench.nights_counted import Counted, run_id_of
-from bench.processes import ROOT, STATE, local_command
+from bench.processes import ROOT, STATE, aws_client, local_command
 from bench.table import OURS, Result, machine, say, show, write
 from include.names import dag_id
 from scripts import local
@@ -207,8 +206,7 @@ class Nights:
         return self.api.call("GET", path)
 
     def _client(self, service: str) -> Any:
-        session = boto3.session.Session("sandbox", "sandbox", region_name="us-east-1")
-        return session.client(service, endpoint_url=self.place.sandbox_url)
+        return aws_client(self.place.sandbox_url, service)
 
 
 def results_of(counted: Counted, wanted: int) -> Iterator[Result]:

@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import requests
 
-from bench.processes import ROOT, fresh_place, local_command
+from bench.processes import ROOT, aws_client, fresh_place, local_command
 from bench.processes import run as run_process
 from bench.table import OURS, Result, machine, say, show, write
 from include.config_files import load_environment
@@ -167,7 +167,7 @@ def by_the_notebook(place: local.Place, source: Path) -> float:
     environment = load_environment("sandbox")
     role = environment.execution_role_arn
     seconds = alone(place, "notebook_run.py", source, role, image_uri(environment))
-    sandbox = local_sagemaker(place)
+    sandbox = aws_client(place.sandbox_url, "sagemaker")
     sandbox.delete_endpoint(EndpointName="qwen25")
     sandbox.delete_endpoint_config(EndpointConfigName="qwen25")
     sandbox.delete_model(ModelName="qwen25")
@@ -175,14 +175,6 @@ def by_the_notebook(place: local.Place, source: Path) -> float:
         EndpointName="qwen25", WaiterConfig={"Delay": 1, "MaxAttempts": 60}
     )
     return seconds
-
-
-def local_sagemaker(place: local.Place) -> Any:
-    """Return boto3's client of the sandbox."""
-    import boto3
-
-    session = boto3.session.Session("sandbox", "sandbox", region_name="us-east-1")
-    return session.client("sagemaker", endpoint_url=place.sandbox_url)
 
 
 def alone(place: local.Place, script: str, *arguments: Any) -> float:

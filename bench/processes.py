@@ -253,6 +253,14 @@ def local_command(place: Place, command: str, *arguments: str, **settings: str) 
     return done.stdout
 
 
+def aws_client(url: str, service: str) -> Any:
+    """Return boto3's client of a sandbox."""
+    import boto3
+
+    session = boto3.session.Session("sandbox", "sandbox", region_name="us-east-1")
+    return session.client(service, endpoint_url=url)
+
+
 @contextmanager
 def sandbox() -> Iterator[str]:
     """Run the project's sandbox, which keeps what our step stores, and yield its URL."""

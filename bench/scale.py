@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import boto3
 import psutil
 import requests
 
-from bench.processes import ROOT, fresh_place, local_command
+from bench.processes import ROOT, aws_client, fresh_place, local_command
 from bench.table import OURS, Result, machine, say, show, write
 from include.names import GENERAL_DAG
 from include.storage import RunFolder
@@ -113,8 +112,7 @@ def measured(
     for service in ("s3", "bedrock", "sagemaker"):
         asked = sum(n for name, n in counts.items() if name.startswith(f"{service}:"))
         yield Result(OURS, case, f"requests_{service}", asked, "requests")
-    session = boto3.session.Session("sandbox", "sandbox", region_name="us-east-1")
-    s3 = session.client("s3", endpoint_url=place.sandbox_url)
+    s3 = aws_client(place.sandbox_url, "s3")
     folder = RunFolder(s3, summary["artifacts"]["config"].rpartition("/")[0])
     yield Result(OURS, case, "objects", len(folder.names("")), "objects")
     for part in ("scheduler", "dag-processor", "triggerer"):

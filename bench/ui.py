@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import boto3
 import requests
 
-from bench.processes import ROOT, fresh_place, local_command
+from bench.processes import ROOT, aws_client, fresh_place, local_command
 from bench.table import OURS, Result, machine, say, show, write
 from include import overview, trend
 from include.config_files import load_environment
@@ -51,8 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         say(f"A run with {options.pairs:,} pairs is made, which takes some minutes")
         run_id = run(place, options.pairs)
-        session = boto3.session.Session("sandbox", "sandbox", region_name="us-east-1")
-        s3 = session.client("s3", endpoint_url=place.sandbox_url)
+        s3 = aws_client(place.sandbox_url, "s3")
         output = RunFolder(s3, load_environment("sandbox").output_s3_uri)
         (template,) = trend.read(output, "pairs")
         fill(output, template)
@@ -151,9 +149,7 @@ def measured(
             session.get(address, timeout=120).raise_for_status()
 
         yield from timed(OURS, case, name, ask, times)
-    s3 = boto3.session.Session("sandbox", "sandbox", region_name="us-east-1").client(
-        "s3", endpoint_url=place.sandbox_url
-    )
+    s3 = aws_client(place.sandbox_url, "s3")
     folder = RunFolder(s3, template.run_folder)
     yield from timed(PANDAS, of_pairs, "pairs", lambda: with_pandas(folder), times)
 

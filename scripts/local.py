@@ -121,8 +121,8 @@ def airflow_environment(place: Place) -> dict[str, str]:
         "scheduler__scheduler_idle_sleep_time": "0.3",
         # Its processes share one SQLite file: they wait for each other, not 5 s but a minute.
         "database__sql_alchemy_conn": f"sqlite:///{place.state}/airflow/airflow.db?timeout=60",
-        "logging__worker_log_server_port": _free_port(),
-        "logging__trigger_log_server_port": _free_port(),
+        "logging__worker_log_server_port": free_port(),
+        "logging__trigger_log_server_port": free_port(),
         "usage_data_collection__enabled": "False",
     }
     connection = {
@@ -387,7 +387,8 @@ def _refuse_busy_port(port: int, variable: str) -> None:
             ) from None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

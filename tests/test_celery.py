@@ -11,8 +11,8 @@ import psutil
 import pytest
 import requests
 
+from bench.chaos_counted import judge_jobs
 from bench.cluster import HOST, Cluster, until
-from include import ownership
 
 pytestmark = [
     pytest.mark.slow,
@@ -89,18 +89,7 @@ def test_a_run_outlives_a_worker_that_is_killed_while_it_generates(cluster: Clus
     summary = json.loads(body.read())
     assert summary["comparisons"][0]["counts"]["pairs"] == 60
     assert [each["responses"]["ok"] for each in summary["models"]] == [60, 60]
-    assert jobs(cluster, run_id) == ["Completed"]
-
-
-def jobs(cluster: Cluster, run_id: str) -> list[str]:
-    """Return the status of every judge job of a run."""
-    sagemaker = cluster.client("sagemaker")
-    found = []
-    for job in sagemaker.list_training_jobs()["TrainingJobSummaries"]:
-        tags = sagemaker.list_tags(ResourceArn=job["TrainingJobArn"])["Tags"]
-        if {"Key": ownership.RUN_ID, "Value": run_id} in tags:
-            found.append(job["TrainingJobStatus"])
-    return found
+    assert judge_jobs(cluster.client("sagemaker"), run_id) == ["Completed"]
 
 
 def test_logs_are_kept_on_s3(cluster: Cluster) -> None:

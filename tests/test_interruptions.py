@@ -17,11 +17,10 @@ import pytest
 from local_copy import Copy
 
 from bench import chaos_plan
-from bench.chaos_counted import essence
+from bench.chaos_counted import essence, judge_jobs
 from bench.chaos_plan import STAGES
 from bench.chaos_runs import CONF, Chaos
 from bench.parts import QUICK, Parts
-from include import ownership
 from include.storage import RunFolder
 
 pytestmark = pytest.mark.slow
@@ -138,17 +137,6 @@ class Interrupted(Copy):
         body: dict[str, Any] = json.loads(RunFolder(self.client("s3"), uri).read("summary.json"))
         return body
 
-    def jobs(self, run: Run) -> list[str]:
-        """Return the status of every judge job that a run has started."""
-        sagemaker = self.client("sagemaker")
-        pages = sagemaker.get_paginator("list_training_jobs").paginate()
-        found = []
-        for job in [job for page in pages for job in page["TrainingJobSummaries"]]:
-            tags = sagemaker.list_tags(ResourceArn=job["TrainingJobArn"])["Tags"]
-            if {"Key": ownership.RUN_ID, "Value": run.run_id} in tags:
-                found.append(job["TrainingJobStatus"])
-        return found
-
     def janitor(self) -> None:
         """Let the janitor pass once."""
         path = "/dags/nova_judge_janitor/dagRuns"
@@ -193,7 +181,7 @@ def struck(
         copy.settled(run)
     copy.janitor()
     assert copy.left_over() == []
-    jobs = {stage: copy.jobs(run) for stage, run in runs.items()}
+    jobs = {stage: judge_jobs(copy.client("sagemaker"), run.run_id) for stage, run in runs.items()}
     assert not any("InProgress" in statuses for statuses in jobs.values())
     return runs, jobs
 
@@ -297,6 +285,6 @@ def test_a_judge_that_had_succeeded_and_is_cleared_judges_again(
     run.state = "queued"
     copy.until_ended([run], None, 400)
     assert run.state == "success"
-    assert copy.jobs(run) == ["Completed", "Completed"]
+    assert judge_jobs(copy.client("sagemaker"), run.run_id) == ["Completed", "Completed"]
     assert essence(copy.summary(run)) == undisturbed
     assert copy.left_over() == []
