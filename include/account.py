@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 QUICK = {"connect_timeout": 5, "read_timeout": 5, "retries": {"total_max_attempts": 2}}
 """botocore config for the check: a dead address is known within 20 seconds."""
 
+PATIENT = {
+    "connect_timeout": 5,
+    "read_timeout": 15,
+    "retries": {"mode": "standard", "total_max_attempts": 6},
+}
+"""For what is asked once and can be done without: some fifteen seconds of trouble are borne, and
+where nobody ever answers, three quarters of a minute are lost."""
+
 
 def check(sts: BaseClient, environment: Environment) -> None:
     """Compare the account behind a connection with the environment's (STS: GetCallerIdentity).

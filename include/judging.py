@@ -91,7 +91,7 @@ def write_judge_input(
         "token": uuid4().hex,
         "pairs": count,
         "request": request,
-        "image": dataclasses.asdict(judge.image(environment, run.client("ecr", **account.QUICK))),
+        "image": dataclasses.asdict(judge.image(environment, run.client("ecr", **account.PATIENT))),
     }
 
 

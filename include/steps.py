@@ -219,7 +219,7 @@ def _anchors(run: Run) -> dict[str, int]:
     rounds = drift.Rounds(run.output, pairs, run.folder.read(storage.RECIPE)).all()
     why = drift.why_due(
         rounds,
-        judge.image(run.config.environment, run.client("ecr", **account.QUICK)),
+        judge.image(run.config.environment, run.client("ecr", **account.PATIENT)),
         trend.runs_since(run.output, run.config.evaluation, rounds[-1].started_at) if rounds else 0,
         run.config.judge.anchor_every,
     )
