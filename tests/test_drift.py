@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_work import new_record, prompts, write_rows
+from run_work import new_record, order, prompts, write_rows
 from sandbox_server import Sandbox, running_sandbox
 from summaries import make_summary
 
-from include import drift, gate, history, judging, runs, steps, storage, trend
+from include import account, drift, gate, history, judging, runs, steps, storage, trend
 from include.config import ANCHORS
 from include.config_files import load_environment
 from include.errors import DatasetError
@@ -268,3 +268,11 @@ def test_anchors_are_judged_again_after_so_many_runs(state: Path, tmp_path: Path
     with running_sandbox(state, sandbox_delays="job=0.1") as sandbox:
         again = [judged(night(sandbox, tmp_path, day, "steady")) for day in range(10, 15)]
     assert again == [True, False, False, False, True]
+
+
+def test_a_moment_of_trouble_does_not_hide_which_image_judges(sandbox: Sandbox) -> None:
+    environment, ecr = load_environment("sandbox"), sandbox.client("ecr", **account.PATIENT)
+    known = image(environment, ecr).digest
+    order(sandbox, operation="BatchGetImage", code="ServerException", status=503, times=3)
+    assert image(environment, ecr).digest == known
+    assert known
