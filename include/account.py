@@ -16,10 +16,10 @@ QUICK = {"connect_timeout": 5, "read_timeout": 5, "retries": {"total_max_attempt
 PATIENT = {
     "connect_timeout": 5,
     "read_timeout": 15,
-    "retries": {"mode": "standard", "total_max_attempts": 6},
+    "retries": {"mode": "standard", "total_max_attempts": 8},
 }
-"""For what is asked once and can be done without: some fifteen seconds of trouble are borne, and
-where nobody ever answers, three quarters of a minute are lost."""
+"""For what is asked once and can be done without: half a minute of trouble is borne, and where
+nobody ever answers, a good minute is lost."""
 
 
 def check(sts: BaseClient, environment: Environment) -> None:
