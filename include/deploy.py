@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from include.config import Deploy, Environment, SageMakerModel
@@ -23,7 +24,9 @@ def knows_images() -> bool:
     """Whether `default_image` can work: sagemaker-core is installed. Quick: nothing is imported."""
     from importlib.util import find_spec
 
-    return bool(find_spec("sagemaker")) and bool(find_spec("sagemaker.core"))
+    found = find_spec("sagemaker")  # to look for sagemaker.core would import all of it
+    places = found.submodule_search_locations if found else None
+    return any((Path(place) / "core" / "image_uris.py").is_file() for place in places or ())
 
 
 def default_image(region: str, instance_type: str) -> str:
