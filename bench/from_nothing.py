@@ -63,6 +63,7 @@ def timed(folder: Path) -> dict[str, float]:
         "HOME": str(home),
         "XDG_CACHE_HOME": str(home / "cache"),
         "PYTHON": os.path.realpath(sys.executable),
+        "PYTHONUNBUFFERED": "1",  # the lines tell when a phase is over
     }
     seconds, began = {}, time.monotonic()
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(copy)], check=True)
