@@ -59,7 +59,11 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         local_command(place, "down", SANDBOX_DELAYS=NO_WAIT)
     rows = [
-        [each.case, each.system, each.metric, f"{each.value or 0:.3g}", each.unit]
+        [
+            *(each.case, each.system, each.metric),
+            "-" if each.value is None else f"{each.value:.3g}",
+            each.unit,
+        ]
         for each in results
     ]
     show("From trigger to report", ["case", "system", "metric", "value", "unit"], rows)
