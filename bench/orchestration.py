@@ -99,7 +99,7 @@ def measured(place: local.Place, count: int, rounds: int) -> Iterator[Result]:
             yield Result(system, case, "ours_to_theirs", medians[OURS] / found, "ratio")
     yield Result(OURS, case, "trigger_to_end", median(whole), "s")
     yield Result(OURS, case, "endpoint_idle", max(idle), "s")
-    note = "the notebook deletes no endpoint"
+    note = "never deleted"
     yield Result(NOTEBOOK, case, "endpoint_idle", None, "s", note)
 
 
