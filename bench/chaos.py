@@ -1,15 +1,14 @@
 """`make chaos`: whole runs on a real Airflow that is killed, with an AWS that fails, by seed.
 
-Airflow and the sandbox are started with a state folder of their own, in `.local/bench/chaos`. Some
-runs go at once, so each feels what strikes the others, too. Every run is held against one that
-nothing has disturbed. Rows are kept in bench/results/chaos.json as they come, so the same command
-goes on where it was; docs/reliability.md has the table.
+Airflow and the sandbox are started with a new state folder, in `.local/bench/chaos`. Some runs go
+at once, so each feels what strikes the others, too. Every run is held against one that nothing has
+disturbed. Rows are kept in bench/results/chaos.json as they come, so the same command goes on where
+it was; docs/reliability.md has the table.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,9 +18,9 @@ import requests
 from bench import chaos_counted, pages
 from bench.chaos_plan import plan
 from bench.chaos_runs import SETTINGS, Chaos
-from bench.processes import ROOT, STATE
+from bench.processes import ROOT, fresh_place
 from bench.table import machine, say
-from scripts import local
+from scripts.local import LocalError, Place
 
 RESULTS = ROOT / "bench" / "results" / "chaos.json"
 PAGE = ROOT / "docs" / "reliability.md"
@@ -40,11 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     kept = chaos_counted.read(options.out)
     wanted = range(options.seed, options.seed + options.runs)
     missing = [] if options.report else [seed for seed in wanted if seed not in kept]
-    ports = (os.environ.get(name) for name in ("AIRFLOW_PORT", "SANDBOX_PORT"))
-    airflow, sandbox = (
-        int(port or default) for port, default in zip(ports, (8094, 4580), strict=True)
-    )
-    chaos = Chaos(STATE / "chaos", airflow, sandbox, SETTINGS)
+    # Rows are kept, runs are not: what was cut off is run again from its beginning.
+    place = fresh_place("chaos", 8094, 4580) if missing else Place.from_environment()
+    chaos = Chaos(place, SETTINGS)
     try:
         if missing:
             say(f"{len(missing)} runs, {options.at_once} at once; first one that nothing disturbs")
@@ -65,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("\nThe same command goes on where it was")
         return 130
-    except (local.LocalError, requests.RequestException, TimeoutError) as error:
+    except (LocalError, requests.RequestException, TimeoutError) as error:
         say(f"Error: {error}\nThe same command goes on where it was")
         return 2
     finally:

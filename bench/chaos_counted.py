@@ -94,6 +94,7 @@ def count(
     path: str,
     *,
     struck: bool,
+    late: bool,
     undisturbed: Mapping[str, Any],
     still_there: Sequence[str],
 ) -> Row:
@@ -105,6 +106,7 @@ def count(
         plan: What the run had to bear.
         path: Where Airflow's API has it.
         struck: Whether its part was killed.
+        late: Whether it did not end by itself.
         undisturbed: Essence of the summary of a run that had nothing to bear.
         still_there: Its resources that are.
     """
@@ -136,6 +138,8 @@ def count(
     problems = list(_problems(row, plan, found, undisturbed))
     if plan.is_refused and not _says(get, path, tasks, REFUSED):
         problems.append(f"no task says {REFUSED}")
+    if late:
+        problems.append("did not end by itself")
     problems += [f"left: {each}" for each in still_there]
     return Row(**{**asdict(row), "problems": problems})
 

@@ -22,6 +22,7 @@ from bench.chaos_plan import STAGES
 from bench.chaos_runs import CONF, Chaos
 from bench.parts import QUICK, Parts
 from include.storage import RunFolder
+from scripts.local import Place
 
 pytestmark = pytest.mark.slow
 
@@ -204,7 +205,8 @@ def test_whatever_is_killed_while_aws_fails_costs_nothing(
 ) -> None:
     plans = [chaos_plan.plan(seed) for seed in SEEDS]
     assert {plan.part for plan in plans} == set(chaos_plan.PARTS)
-    chaos = Chaos(copy.folder / "state", copy.airflow_port, copy.sandbox_port, copy.environ)
+    place = Place(copy.folder / "state", copy.airflow_port, copy.sandbox_port)
+    chaos = Chaos(place, copy.environ)
     chaos.parts = copy.parts
     rows = chaos.wave(plans, undisturbed)
     assert [row for row in rows if row.problems or not row.struck] == []
