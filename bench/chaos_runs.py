@@ -122,7 +122,7 @@ class Chaos:
         return chaos_counted.essence(found)
 
     def wave(self, plans: Sequence[Plan], undisturbed: dict[str, Any]) -> list[Row]:
-        """Let some runs pass at once, each with its faults and its blow; return what came of them."""
+        """Let some runs pass at once, each with its faults and its blow; say what came of them."""
         self._faults("DELETE")
         for each in plans:
             for order in each.orders:
