@@ -158,12 +158,14 @@ class Chaos:
                     ask_again(self.api.call)("PATCH", run.path, state="failed")
                 self._look(run)
             time.sleep(LOOK_SECONDS)
-        for run in runs:  # a run may end before its teardown
-            while any(
-                task["task_id"] == "delete" and task["end_date"] is None
-                for task in self._tasks(run)
-            ):
-                time.sleep(1)
+        end = time.monotonic() + LONGEST_WAVE.total_seconds()
+        while any(map(self._is_deleting, runs)) and time.monotonic() < end:
+            time.sleep(1)
+
+    def _is_deleting(self, run: Run) -> bool:
+        """Whether endpoints are still to be deleted: a run may end before its teardown."""
+        tasks = [task for task in self._tasks(run) if task["task_id"] == "delete"]
+        return any(task["end_date"] is None for task in tasks)
 
     def _look(self, run: Run) -> None:
         run.state = self._get(run.path)["state"]
