@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -822,6 +824,15 @@ def test_a_default_container_needs_what_looks_it_up(monkeypatch: pytest.MonkeyPa
     assert preflight.images(named) == []
     (refused,) = preflight.images(unnamed)
     assert refused.message.startswith("qwen: deploy.image_uri is not given")
+
+
+def test_what_looks_it_up_takes_seconds_to_import_and_is_not_imported_for_that() -> None:
+    says = (
+        "import sys; from include import deploy; "
+        "print(deploy.knows_images(), 'sagemaker' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", says], cwd=ROOT, capture_output=True, check=True)
+    assert done.stdout.split() == [b"True", b"False"]
 
 
 def lifecycle(**values: Any) -> Finding:
