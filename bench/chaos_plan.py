@@ -131,10 +131,10 @@ def plan(seed: int) -> Plan:
     if part == "triggerer":  # elsewhere it has nothing of this run
         stage = WAITING[seed // len(PARTS) % len(WAITING)]
     chosen = dice.sample(MILD, 4)
-    if seed % 3 == 0:
-        chosen.append(dice.choice(SEVERE))
     if seed % 11 == 10:
         chosen.append(REFUSAL)
+    elif seed % 3 == 0:
+        chosen.append(dice.choice(SEVERE))
     evaluation = f"chaos-{seed:04d}"
     orders = [_order(kind, dice, evaluation) for kind in chosen if kind.order]
     orders.sort(key=lambda order: "failure_reason" not in order)  # else another may come first
