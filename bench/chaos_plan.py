@@ -38,7 +38,9 @@ SAGEMAKER = (
     *("DeleteEndpoint", "CreateTrainingJob", "DescribeTrainingJob"),
 )
 CREATING = ("CreateModel", "CreateEndpointConfig", "CreateEndpoint", "CreateTrainingJob")
-MODELS = ("InvokeEndpoint", "Converse")
+MODELS = {"InvokeEndpoint": 1, "Converse": 4}
+"""What models are asked by, and how many requests pass first: each run tries its models with one,
+and Converse, which names no run, is shared by those that go at once."""
 S3 = ("GetObject", "PutObject")
 
 NO_CAPACITY = "InsufficientInstanceCapacity: there are no instances of this type"
@@ -60,11 +62,11 @@ class Kind:
 
 MILD = (
     Kind("throttled", SAGEMAKER, THROTTLED),
-    Kind("throttled", MODELS, {**THROTTLED, "status": 429}, most=8),
+    Kind("throttled", (*MODELS,), {**THROTTLED, "status": 429}, most=8),
     Kind("5xx", SAGEMAKER, BROKEN),
-    Kind("5xx", MODELS, BUSY, most=8),
+    Kind("5xx", (*MODELS,), BUSY, most=8),
     Kind("answer lost", CREATING, {**BROKEN, "carried_out": True}, most=1),
-    Kind("time-out", MODELS, {"latency_ms": (REQUEST_TIMEOUT + 2) * 1000}, most=2),
+    Kind("time-out", (*MODELS,), {"latency_ms": (REQUEST_TIMEOUT + 2) * 1000}, most=2),
     Kind("slow", (*SAGEMAKER, *S3, *MODELS), {"latency_ms": 2000}),
     Kind("cut", (*MODELS, *S3), {"cut": True}),
     Kind("cut", (*CREATING, "PutObject"), {"cut": True, "carried_out": True}, most=2),
@@ -158,5 +160,6 @@ def _order(kind: Kind, dice: random.Random, evaluation: str) -> dict[str, Any]:
         "operation": operation,
         "resource": None if operation == "Converse" else f"*{slug(evaluation)}*",
         "times": dice.randint(1, kind.most),
+        "skip": MODELS.get(operation, 0),
         **kind.order,
     }

@@ -30,6 +30,7 @@ JANITOR = "/dags/nova_judge_janitor"
 SETTINGS = {
     # In seconds; on AWS minutes, and no wait is over before Airflow knows of it.
     "SANDBOX_DELAYS": "endpoint=12,delete=0.3,job=15",
+    "SANDBOX_FAULTS": "latency_ms=500",
     **{f"AIRFLOW__{key.upper()}": value for key, value in QUICK.items()},
 }
 """What a copy is started with, to be killed."""

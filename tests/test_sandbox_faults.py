@@ -56,6 +56,16 @@ def test_a_fault_strikes_as_often_as_asked_and_is_over(faulty: Sandbox) -> None:
     assert orders(faulty) == []
 
 
+def test_a_fault_may_let_some_requests_pass_first(faulty: Sandbox) -> None:
+    listing = faulty.client("sagemaker").list_models
+    order(faulty, operation="ListModels", skip=2, **THROTTLED)
+    order(faulty, operation="ListModels", skip=1, code="InternalFailure", status=500)
+    listing()
+    refused(listing, "InternalFailure")
+    refused(listing, "ThrottlingException")
+    listing()
+
+
 def test_a_fault_without_an_end_stands_until_it_is_cleared(faulty: Sandbox) -> None:
     listing = faulty.client("sagemaker").list_models
     order(faulty, operation="ListModels", times=None, **THROTTLED)

@@ -90,6 +90,8 @@ class Fault:
     """A name in the request, or a pattern with `*`: a job, a model, `bucket/key`; None for any."""
     times: int | None = 1
     """How many requests it strikes; None for all until it is cleared."""
+    skip: int = 0
+    """How many requests it lets pass before."""
     code: str | None = None
     """AWS's error code; None lets the request through."""
     status: int = 400
@@ -163,7 +165,9 @@ class Orders:
         """Return the fault that strikes this call, and count it."""
         with self._lock:
             for fault in self._orders:
-                if fault.strikes(call):
+                if fault.strikes(call) and fault.skip:
+                    fault.skip -= 1
+                elif fault.strikes(call):
                     fault.used += 1
                     if fault.times is not None and fault.used >= fault.times:
                         self._orders.remove(fault)
