@@ -269,6 +269,8 @@ def table(rows: Iterable[Row]) -> list[str]:
 
 def sentences(rows: Sequence[Row]) -> list[str]:
     """Say what all rows come to."""
+    if not rows:
+        return ["No run has been kept yet."]
     refused = [row for row in rows if "job refused" in row.kinds]
     wrong = [row for row in rows if row.problems]
     struck = Counter(row.part for row in rows if row.struck)
