@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("\nThe same command goes on where it was")
         return 130
-    except (LocalError, requests.RequestException, TimeoutError) as error:
+    except (LocalError, requests.RequestException) as error:
         say(f"Error: {error}\nThe same command goes on where it was")
         return 2
     finally:

@@ -70,7 +70,10 @@ Get = Callable[[str], Any]
 
 def summary(get: Get, s3: Any, path: str) -> dict[str, Any] | None:
     """Return the summary of a run; None if it has none."""
-    folder = _folder(get, s3, path)
+    return _summary(_folder(get, s3, path))
+
+
+def _summary(folder: RunFolder | None) -> dict[str, Any] | None:
     found: dict[str, Any] | None = folder.read_json(storage.SUMMARY) if folder else None
     return found
 
@@ -110,10 +113,10 @@ def count(
         undisturbed: Essence of the summary of a run that had nothing to bear.
         still_there: Its resources that are.
     """
-    run, s3 = get(path), client("s3")
+    run = get(path)
     tasks = get(f"{path}/taskInstances?limit=100")["task_instances"]
-    found = summary(get, s3, path)
-    folder = _folder(get, s3, path)
+    folder = _folder(get, client("s3"), path)
+    found = _summary(folder)
     counted = _rows(folder) if folder else Counter(lost=PROMPTS * len(MODELS))
     if plan.is_refused:
         counted["lost"] -= PROMPTS * len(ORDERS)  # nobody could judge them

@@ -105,7 +105,7 @@ class Plan:
     @property
     def evaluation(self) -> str:
         """Name the run's evaluation, by which its resources are known."""
-        return f"chaos-{self.seed:04d}"
+        return _evaluation(self.seed)
 
     @property
     def stops_job(self) -> bool:
@@ -137,8 +137,7 @@ def plan(seed: int) -> Plan:
         chosen.append(REFUSAL)
     elif seed % 3 == 0:
         chosen.append(dice.choice(SEVERE))
-    evaluation = f"chaos-{seed:04d}"
-    orders = [_order(kind, dice, evaluation) for kind in chosen if kind.order]
+    orders = [_order(kind, dice, _evaluation(seed)) for kind in chosen if kind.order]
     orders.sort(key=lambda order: "failure_reason" not in order)  # else another may come first
     return Plan(
         seed=seed,
@@ -148,6 +147,10 @@ def plan(seed: int) -> Plan:
         kinds=tuple(kind.name for kind in chosen),
         orders=tuple(orders),
     )
+
+
+def _evaluation(seed: int) -> str:
+    return f"chaos-{seed:04d}"
 
 
 def _order(kind: Kind, dice: random.Random, evaluation: str) -> dict[str, Any]:

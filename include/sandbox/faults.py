@@ -165,11 +165,13 @@ class Orders:
         """Return the fault that strikes this call, and count it."""
         with self._lock:
             for fault in self._orders:
-                if fault.strikes(call) and fault.skip:
+                if not fault.strikes(call):
+                    continue
+                if fault.skip:
                     fault.skip -= 1
-                elif fault.strikes(call):
-                    fault.used += 1
-                    if fault.times is not None and fault.used >= fault.times:
-                        self._orders.remove(fault)
-                    return fault
+                    continue
+                fault.used += 1
+                if fault.times is not None and fault.used >= fault.times:
+                    self._orders.remove(fault)
+                return fault
         return None
