@@ -5,7 +5,6 @@ it strikes a part of Airflow. Heartbeats, their time-outs and retry delays are s
 (QUICK); all else is as `make up` starts it. `make chaos` does more of it.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,12 +15,11 @@ from urllib.parse import quote
 import pytest
 from local_copy import Copy
 
-from bench import chaos_plan
+from bench import chaos_counted, chaos_plan
 from bench.chaos_counted import essence, judge_jobs
 from bench.chaos_plan import STAGES
 from bench.chaos_runs import CONF, Chaos
 from bench.parts import QUICK, Parts
-from include.storage import RunFolder
 from scripts.local import Place
 
 pytestmark = pytest.mark.slow
@@ -134,9 +132,9 @@ class Interrupted(Copy):
         return output
 
     def summary(self, run: Run) -> dict[str, Any]:
-        uri = self.airflow(f"{run.path}/taskInstances/resolve/xcomEntries/uri")["value"].strip('"')
-        body: dict[str, Any] = json.loads(RunFolder(self.client("s3"), uri).read("summary.json"))
-        return body
+        found = chaos_counted.summary(self.airflow, self.client("s3"), run.path)
+        assert found
+        return found
 
     def janitor(self) -> None:
         """Let the janitor pass once."""
