@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help install run up down status logs reset airflow test test-slow lint format lock audit upgrade docs render plan new-evaluation check-evaluations gate-power history forget labels anchors prices doctor acceptance bench bench-from-nothing bench-orchestration bench-generation bench-statistics bench-parse bench-nights bench-ui bench-workers bench-scale chaos screenshots env mwaa
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
 install: $(VENV)/.installed ## Make .venv from requirements-dev.txt
 
@@ -47,7 +47,7 @@ airflow: install ## Airflow's own command line for this copy: ARGS="dags unpause
 # Two at a time; tests/conftest.py says what must not run at once.
 PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 25
 
-test: install ## Run the tests: offline, at most 25 minutes on two cores
+test: install ## Run the tests: offline, 15 to 25 minutes on two cores
 	$(BIN)/pytest -m "not slow" $(PARALLEL)
 
 test-slow: install ## Run the tests that need a browser, a server or another Python
@@ -105,7 +105,8 @@ docs: install ## Write docs/config.md, docs/dependencies.md and docs/schemas/
 	$(BIN)/python -m scripts.dependencies
 
 render: install ## Print a resolved config and its digest: CONFIG=file ENV=environment
-	@$(BIN)/python -m scripts.render $(if $(CONFIG),"$(CONFIG)") $(if $(ENV),--env "$(ENV)")
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.render --cwd "$(CALLER)" \
+		$(if $(CONFIG),--config "$(CONFIG)") $(if $(ENV),--env "$(ENV)")
 
 plan: install ## Prompts for a win rate, and the cost: CONFIG=file or RUN=summary.json, PROMPTS=
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m scripts.plan --cwd "$(CALLER)" \

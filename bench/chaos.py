@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     missing = [] if options.report else [seed for seed in wanted if seed not in kept]
     # Rows are kept, runs are not: what was cut off is run again from its beginning.
     place = fresh_place("chaos", 8094, 4580) if missing else Place.from_environment()
-    chaos = Chaos(place, SETTINGS)
+    chaos, facts = Chaos(place, SETTINGS), machine()
     try:
         if missing:
             say(f"{len(missing)} runs, {options.at_once} at once; first one that nothing disturbs")
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
             for row in chaos.wave([plan(seed) for seed in seeds], undisturbed):
                 kept[row.seed] = row
                 say(row.line())
-            chaos_counted.write(options.out, machine(), kept)
+            chaos_counted.write(options.out, facts, kept)
             done = first + len(seeds)
             rest = (time.monotonic() - began) / done * (len(missing) - done)
             if rest:

@@ -92,6 +92,8 @@ class Plan:
     """What one run has to bear."""
 
     seed: int
+    evaluation: str
+    """Names the run, and its resources."""
     part: str
     """What is killed."""
     stage: str
@@ -103,9 +105,9 @@ class Plan:
     orders: tuple[dict[str, Any], ...] = field(repr=False)
 
     @property
-    def evaluation(self) -> str:
-        """Name the run's evaluation, by which its resources are known."""
-        return _evaluation(self.seed)
+    def waits(self) -> bool:
+        """Whether the part is killed while the run's task waits in the triggerer."""
+        return self.stage in WAITING and self.part != "worker"
 
     @property
     def stops_job(self) -> bool:
@@ -127,7 +129,7 @@ class Plan:
 
 def plan(seed: int) -> Plan:
     """Return what the run with this seed has to bear: always the same."""
-    dice = random.Random(seed)
+    dice, evaluation = random.Random(seed), f"chaos-{seed:04d}"
     part = PARTS[seed % len(PARTS)]
     stage = list(STAGES)[seed // len(PARTS) % len(STAGES)]
     if part == "triggerer":  # elsewhere it has nothing of this run
@@ -137,20 +139,17 @@ def plan(seed: int) -> Plan:
         chosen.append(REFUSAL)
     elif seed % 3 == 0:
         chosen.append(dice.choice(SEVERE))
-    orders = [_order(kind, dice, _evaluation(seed)) for kind in chosen if kind.order]
+    orders = [_order(kind, dice, evaluation) for kind in chosen if kind.order]
     orders.sort(key=lambda order: "failure_reason" not in order)  # else another may come first
     return Plan(
         seed=seed,
+        evaluation=evaluation,
         part=part,
         stage=stage,
         delay=dice.uniform(0, LONGEST_DELAY),
         kinds=tuple(kind.name for kind in chosen),
         orders=tuple(orders),
     )
-
-
-def _evaluation(seed: int) -> str:
-    return f"chaos-{seed:04d}"
 
 
 def _order(kind: Kind, dice: random.Random, evaluation: str) -> dict[str, Any]:

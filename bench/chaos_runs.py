@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -15,7 +16,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from bench import chaos_counted
 from bench.chaos_counted import PROMPTS, Row
 from bench.chaos_plan import REQUEST_TIMEOUT, STAGES, WAITING, Plan
-from bench.nights_counted import ENDED, left
+from bench.nights_counted import left
 from bench.parts import QUICK, Parts
 from bench.processes import aws_client, local_command
 from include.names import GENERAL_DAG
@@ -66,14 +67,28 @@ ask_again = retry(
 """What is asked of an Airflow or a sandbox that may just have been killed."""
 
 
+Strike = Callable[["Run", dict[str, Any]], bool]
+"""Strikes a run that is at a task (as Airflow's API has it); says whether it could."""
+
+
 @dataclass
 class Run:
-    """One run, on its way."""
+    """One run, on its way, and what strikes it on it."""
 
-    plan: Plan
+    evaluation: str
+    """Its run id, too."""
+    stage: str = ""
+    """In which it is struck."""
+    strike: Strike | None = None
+    waits: bool = False
+    """Whether it is struck while its task waits in the triggerer."""
+    delay: float = 0.0
+    """Seconds between its coming to its stage and the blow."""
+    stops_job: bool = False
+    """Whether somebody stops its judge job."""
     state: str = "queued"
     reached: float | None = None
-    """When it came to the stage in which it is struck."""
+    """When it came to its stage."""
     struck: bool = False
     job_stopped: bool = False
     late: bool = False
@@ -82,7 +97,7 @@ class Run:
     @property
     def path(self) -> str:
         """Return where Airflow's API has it."""
-        return f"{RUNS}/{quote(self.plan.evaluation, safe='')}"
+        return f"{RUNS}/{quote(self.evaluation, safe='')}"
 
 
 class Chaos:
@@ -114,11 +129,15 @@ class Chaos:
         Raises:
             LocalError: It fails or does not end.
         """
-        run_id = f"undisturbed-{time.time_ns()}"
-        self._trigger(run_id, "undisturbed")
-        if self._state_at_the_end(f"{RUNS}/{run_id}") != "success":
+        run = Run(f"undisturbed-{time.time_ns()}")
+        self.let_pass([run])
+        if run.state != "success":
             raise local.LocalError("the run that nothing disturbs has failed")
-        found = chaos_counted.summary(self._get, self._client("s3"), f"{RUNS}/{run_id}")
+        return self.essence(run)
+
+    def essence(self, run: Run) -> dict[str, Any]:
+        """Return what a run that has succeeded came to."""
+        found = chaos_counted.summary(self._get, self.client("s3"), run.path)
         assert found
         return chaos_counted.essence(found)
 
@@ -128,35 +147,57 @@ class Chaos:
         for each in plans:
             for order in each.orders:
                 self._faults("POST", **order)
-        runs = [Run(each) for each in plans]
-        for run in runs:
-            self._trigger(run.plan.evaluation, run.plan.evaluation)
-        self._until_ended(runs)
-        self._faults("DELETE")
-        self._let_the_janitor_pass()
-        still = list(left(self._client("sagemaker"), self._client("bedrock")))
+        runs = [
+            Run(
+                each.evaluation,
+                each.stage,
+                partial(self._kill, each.part),
+                waits=each.waits,
+                delay=each.delay * (each.stage in WAITING),
+                stops_job=each.stops_job,
+            )
+            for each in plans
+        ]
+        still = self.let_pass(runs)
         return [
             chaos_counted.count(
                 self._get,
-                self._client,
-                run.plan,
+                self.client,
+                each,
                 run.path,
                 struck=run.struck,
                 late=run.late,
                 undisturbed=undisturbed,
-                still_there=[each for each in still if run.plan.evaluation in each],
+                still_there=[one for one in still if run.evaluation in one],
             )
-            for run in runs
+            for each, run in zip(plans, runs, strict=True)
         ]
 
-    def _until_ended(self, runs: Sequence[Run]) -> None:
-        """Watch runs until they end; strike each once, in its stage."""
+    def let_pass(self, runs: Sequence[Run]) -> list[str]:
+        """Start runs at once, strike each in its stage, wait for all, then let the janitor pass.
+
+        Returns:
+            What is left in the sandbox: kind and name.
+        """
+        for run in runs:
+            self._trigger(run.evaluation)
+        self.until_ended(runs)
+        self._faults("DELETE")
+        self._let_the_janitor_pass()
+        return self.left()
+
+    def left(self) -> list[str]:
+        """Return what in the sandbox costs money: kind and name."""
+        return list(left(self.client("sagemaker"), self.client("bedrock")))
+
+    def until_ended(self, runs: Sequence[Run]) -> None:
+        """Watch runs until they end and their endpoints are deleted; strike each once."""
         end = time.monotonic() + LONGEST_WAVE.total_seconds()
-        while going := [run for run in runs if run.state not in ENDED]:
+        while going := [run for run in runs if run.state not in local.ENDED]:
             for run in going:
                 if time.monotonic() > end and not run.late:
                     run.late = True
-                    ask_again(self.api.call)("PATCH", run.path, state="failed")
+                    self.ask("PATCH", run.path, state="failed")
                 self._look(run)
             time.sleep(LOOK_SECONDS)
         end = time.monotonic() + LONGEST_WAVE.total_seconds()
@@ -170,21 +211,24 @@ class Chaos:
 
     def _look(self, run: Run) -> None:
         run.state = self._get(run.path)["state"]
-        if run.state in ENDED:
+        if run.state in local.ENDED:
             return
-        stage = run.plan.stage
-        waits = stage in WAITING and run.plan.part != "worker"
-        states = ("deferred",) if waits else ("running",)
-        tasks = self._tasks(run)
-        for task in tasks:
-            if task["task_id"] == STAGES[stage] and task["state"] in states and not run.struck:
-                run.reached = run.reached or time.monotonic()
-                if time.monotonic() >= run.reached + run.plan.delay * waits:
-                    run.struck = self._strike(run.plan.part, task)
-        if run.plan.stops_job and not run.job_stopped:
+        if run.strike and not run.struck:
+            run.struck = self._strike(run, run.strike)
+        if run.stops_job and not run.job_stopped:
             run.job_stopped = self._stop_job(run)
 
-    def _strike(self, part: str, task: dict[str, Any]) -> bool:
+    def _strike(self, run: Run, strike: Strike) -> bool:
+        """Strike a run if it is in its stage, and has been for long enough; return whether."""
+        state = "deferred" if run.waits else "running"
+        for task in self._tasks(run):
+            if (task["task_id"], task["state"]) == (STAGES[run.stage], state):
+                run.reached = run.reached or time.monotonic()
+                if time.monotonic() >= run.reached + run.delay and strike(run, task):
+                    return True
+        return False
+
+    def _kill(self, part: str, _: Run, task: dict[str, Any]) -> bool:
         """Kill -9 a part; return whether it was there."""
         if part == "worker":
             return self.parts.kill_worker(task["id"])
@@ -202,33 +246,30 @@ class Chaos:
 
     def _stop_job(self, run: Run) -> bool:
         """Stop the run's judge job as somebody else may; return whether it was there."""
-        sagemaker = self._client("sagemaker")
-        named = {"NameContains": run.plan.evaluation, "StatusEquals": "InProgress"}
+        sagemaker = self.client("sagemaker")
+        named = {"NameContains": run.evaluation, "StatusEquals": "InProgress"}
         for job in sagemaker.list_training_jobs(**named)["TrainingJobSummaries"]:
             sagemaker.stop_training_job(TrainingJobName=job["TrainingJobName"])
             return True
         return False
 
     @ask_again
-    def _trigger(self, run_id: str, evaluation: str) -> None:
-        there = self.api.call("GET", f"{RUNS}?run_id_pattern={run_id}")["dag_runs"]
-        if run_id not in [run["dag_run_id"] for run in there]:
+    def _trigger(self, evaluation: str) -> None:
+        there = self.api.call("GET", f"{RUNS}?run_id_pattern={evaluation}")["dag_runs"]
+        if evaluation not in [run["dag_run_id"] for run in there]:
             conf = {**CONF, "evaluation": evaluation}
-            self.api.call("POST", RUNS, logical_date=None, dag_run_id=run_id, conf=conf)
+            self.api.call("POST", RUNS, logical_date=None, dag_run_id=evaluation, conf=conf)
 
     def _let_the_janitor_pass(self) -> None:
         run_id = f"chaos-{time.time_ns()}"
-        ask_again(self.api.call)("PATCH", JANITOR, is_paused=False)
-        ask_again(self.api.call)("POST", f"{JANITOR}/dagRuns", logical_date=None, dag_run_id=run_id)
-        self._state_at_the_end(f"{JANITOR}/dagRuns/{run_id}")
-
-    def _state_at_the_end(self, path: str) -> str:
+        path = f"{JANITOR}/dagRuns"
+        self.ask("PATCH", JANITOR, is_paused=False)
+        self.ask("POST", path, logical_date=None, dag_run_id=run_id)
         end = time.monotonic() + LONGEST_WAVE.total_seconds()
-        while (state := str(self._get(path)["state"])) not in ENDED:
+        while self._get(f"{path}/{run_id}")["state"] not in local.ENDED:
             if time.monotonic() > end:
-                raise local.LocalError(f"{path} does not end")
+                raise local.LocalError("the janitor does not end")
             time.sleep(1)
-        return state
 
     def _tasks(self, run: Run) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._get(f"{run.path}/taskInstances?limit=100")[
@@ -237,8 +278,16 @@ class Chaos:
         return found
 
     @ask_again
+    def ask(self, method: str, path: str, **body: Any) -> Any:
+        """Ask Airflow's REST API, which may just have been killed, and return its answer.
+
+        Raises:
+            requests.RequestException: It says the same for minutes, or nothing.
+        """
+        return self.api.call(method, path, **body)
+
     def _get(self, path: str) -> Any:
-        return self.api.call("GET", path)
+        return self.ask("GET", path)
 
     @ask_again
     def _faults(self, method: str, **order: Any) -> Any:
@@ -250,5 +299,6 @@ class Chaos:
     def _local(self, command: str) -> None:
         local_command(self.place, command, **self.settings)
 
-    def _client(self, service: str) -> Any:
+    def client(self, service: str) -> Any:
+        """Return boto3's client of the sandbox."""
         return aws_client(self.place.sandbox_url, service)

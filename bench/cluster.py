@@ -27,7 +27,7 @@ from bench.processes import ROOT, aws_client
 from scripts.local import free_port
 
 HOST = socket.gethostname()
-QUICK = {
+SHORTENED = {
     "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
     # What a killed worker had received and not begun is asked for again after this.
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "60",
@@ -84,7 +84,7 @@ class Cluster:
         return {
             **{key: os.environ[key] for key in ("LANG", "HOME") if key in os.environ},
             **{key: str(value) for key, value in self.services[service]["environment"].items()},
-            **QUICK,
+            **SHORTENED,
             "PATH": f"{self.bin}:{os.environ['PATH']}",
             "HOSTNAME": HOST,
             "AIRFLOW_HOME": str(self.home),

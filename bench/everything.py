@@ -52,8 +52,8 @@ LINES = (
     _asked("processor time of a request, 50 in flight", "in_flight=50", "cpu_per_request"),
     _asked("peak memory, 50 in flight", "in_flight=50", "peak_memory"),
     _asked("rows lost, a fifth refused", "refused=0.2,retry_after=0", "rows_lost"),
-    _asked("time by best possible, a fifth refused", "refused=0.2,retry_after=0", "time_to_best"),
-    _asked("memory with 100,000 prompts by 1,000", "prompts=100000", "memory_to_few"),
+    _asked("time ÷ best possible, a fifth refused", "refused=0.2,retry_after=0", "time_to_best"),
+    _asked("memory with 100,000 prompts ÷ with 1,000", "prompts=100000", "memory_to_few"),
     Line("clustered interval, processor time", "statistics", "10,000 judgments", "cpu_t"),
     Line("20 models ranked, processor time", "statistics", "20 models, 9,500 pairs", "cpu_board"),
     Line(
@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     return int(bool(failed))
 
 
-HEADS = ["what", "case", "ours", "theirs (ours by theirs)"]
+HEADS = ["what", "case", "ours", "theirs (ours ÷ theirs)"]
 
 
 def rows(found: dict[str, Any]) -> Iterator[list[str]]:

@@ -26,8 +26,8 @@ NETWORK = ("PIP_", "UV_", "SSL_", "HTTP", "NO_PROXY", "ALL_PROXY")
 """Variables that a new person on this machine would have, too."""
 
 STEPS: dict[str, Callable[[str], bool]] = {
-    "install": lambda line: line.startswith("Starting Airflow"),
-    "start Airflow and the sandbox": lambda line: line.startswith("Run "),
+    "install": lambda line: line.startswith("Starting the sandbox"),
+    "start the sandbox and Airflow": lambda line: line.startswith("Run "),
     "run, up to the verdict": lambda line: line.startswith("Gate:"),
 }
 """What `make run` does, and the line with which each is over."""

@@ -167,8 +167,7 @@ class Nights:
 
     def _waiting(self, night: int) -> list[str]:
         """Return the evaluations whose run has not ended."""
-        ended = nights_counted.ENDED
-        return [name for name in self.names if self._state(name, night) not in ended]
+        return [name for name in self.names if self._state(name, night) not in local.ENDED]
 
     def _state(self, name: str, night: int) -> str | None:
         """Return the state of a run; None if there is none."""

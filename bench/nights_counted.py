@@ -15,12 +15,12 @@ from urllib.parse import quote
 from include import names, storage, trend
 from include.storage import RunFolder
 from include.trend import TrendRow
+from scripts.local import ENDED
 
 Get = Callable[[str], Any]
 """Asks Airflow's REST API for a path."""
 
 OUTPUT = "s3://nova-judge-sandbox/nova-judge"
-ENDED = ("success", "failed")
 PAGE = 100
 """Airflow answers with no more at once."""
 

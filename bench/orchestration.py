@@ -137,7 +137,7 @@ def by_the_dag(place: local.Place, source: Path) -> tuple[float, float]:
     api, run_id = local.Api(place), f"bench-{time.time_ns()}"
     api.call("POST", RUNS, logical_date=None, dag_run_id=run_id, conf=conf(source))
     path = f"{RUNS}/{quote(run_id)}"
-    while (run := api.call("GET", path))["state"] not in ("success", "failed"):
+    while (run := api.call("GET", path))["state"] not in local.ENDED:
         time.sleep(1)
     if run["state"] == "failed":
         raise local.LocalError(f"the run failed; see {place.state}/airflow/logs")

@@ -81,10 +81,12 @@ class Parts:
         _kill(found)
         return bool(found)
 
-    def scale_in(self, task_id: str) -> None:
-        """Ask the worker that holds a task to end (SIGTERM), as a platform does."""
-        for process in self.find("LocalExecutor:", task_id):
+    def scale_in(self, task_id: str) -> bool:
+        """Ask the worker that holds a task to end (SIGTERM), as a platform does; say if it is."""
+        found = self.find("LocalExecutor:", task_id)
+        for process in found:
             process.terminate()
+        return bool(found)
 
     def kill_sandbox(self) -> None:
         """Kill -9 the sandbox; its state stays."""

@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="where to write; default: only a full run writes")
     options = parser.parse_args(arguments)
     place = fresh_place("ui", 8091, 4577)
+    facts = machine()
     try:
         say(f"A run with {options.pairs:,} pairs is made, which takes some minutes")
         run_id = run(place, options.pairs)
@@ -54,7 +55,6 @@ def main(arguments: list[str] | None = None) -> int:
         output = RunFolder(s3, load_environment("sandbox").output_s3_uri)
         (template,) = trend.read(output, "pairs")
         fill(output, template)
-        facts = machine()
         results = list(measured(place, run_id, template, options.pairs, options.times))
     except (local.LocalError, requests.RequestException) as error:
         say(f"Error: {error}")

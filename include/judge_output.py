@@ -56,7 +56,8 @@ def read(archive: IO[bytes], pairs: Sequence[Pair]) -> JudgeOutput:
         pairs: All pairs of the comparison; details are matched to the `judged` ones.
 
     Raises:
-        ResultsError: No results in it, or it is damaged or larger than any honest one.
+        ResultsError: No results in it, or it is damaged or larger than any honest one. Details
+            that cannot be read are no error: the counts speak.
     """
     members = _members(archive)
     results = [body for name, body in members.items() if RESULTS.search(name)]
@@ -70,7 +71,10 @@ def read(archive: IO[bytes], pairs: Sequence[Pair]) -> JudgeOutput:
     if not tables:
         return JudgeOutput(metrics=metrics, judgments=None)
     unread: Counter[str] = Counter()
-    rows = [row for body in tables for row in _read_table(body, unread)]
+    try:
+        rows = [row for body in tables for row in _read_table(body, unread)]
+    except ResultsError as error:
+        return _counts_alone(metrics, str(error))
     output = _judgments(rows, pairs, metrics, unread)
     cells = ", ".join(f"{name} {count}" for name, count in sorted(unread.items()) if count)
     if not cells:
@@ -159,14 +163,20 @@ def _sane(value: float | None) -> float | None:
 
 
 def _read_table(body: bytes, unread: Counter[str]) -> Iterator[Row]:
-    """Yield rows with their nested columns opened: `metrics` and `specifics` beside the rest."""
+    """Yield rows with their nested columns opened: `metrics` and `specifics` beside the rest.
+
+    Raises:
+        ResultsError: It is no Parquet, or larger than any honest table.
+    """
     import pyarrow
 
     try:
         rows = list(_rows(body))
     # The latter two: a text is not UTF-8, a day is in no calendar.
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise ResultsError(f"the judge's details_*.parquet cannot be read: {error}") from error
+        raise ResultsError(
+            f"the judge's details_*.parquet cannot be read: {short(error, 300)}"
+        ) from error
     for row in rows:
         opened = dict(row)
         for column in ("example", "specifics", "metrics"):
@@ -217,12 +227,8 @@ def _judgments(
 ) -> JudgeOutput:
     judged, strangers = _match(rows, pairs, unread)
     if not judged:
-        notice = Notice(
-            "details_unreadable",
-            f"none of the {len(rows)} rows of the judge's details names a pair of this run; "
-            "the verdict rests on the judge's own counts",
-        )
-        return JudgeOutput(metrics=metrics, judgments=None, warnings=[notice])
+        why = f"none of the {len(rows)} rows of the judge's details names a pair of this run"
+        return _counts_alone(metrics, why)
     warnings = []
     if strangers:
         warnings.append(
@@ -240,6 +246,13 @@ def _judgments(
     swap, notices = _orientation(judged)
     judgments = [judgment for row in judged for judgment in _from_verdicts(row, swap)]
     return JudgeOutput(metrics, judgments, [*warnings, *notices], True, scores)
+
+
+def _counts_alone(metrics: dict[str, float | None], why: str) -> JudgeOutput:
+    """Leave the details aside: a job that was paid for still has its counts."""
+    message = f"{why}; the verdict rests on the judge's own counts"
+    notice = Notice("details_unreadable", message)
+    return JudgeOutput(metrics=metrics, judgments=None, warnings=[notice])
 
 
 def _match(

@@ -329,7 +329,7 @@ def _summarize_anchors(
     from include.records import JudgeImage, JudgeRound
 
     if output is None or output.judgments is None:
-        raise ResultsError("the judge left no details, so nothing is known of single anchor pairs")
+        raise _no_details(output, "anchor")
     resolved = preferences.resolve_pairs(pairs, output.judgments)
     rounds = drift.Rounds(run.output, pairs, run.folder.read(storage.RECIPE))
     return rounds.add(
@@ -342,12 +342,19 @@ def _summarize_anchors(
     )
 
 
+def _no_details(output: JudgeOutput | None, kind: str) -> ResultsError:
+    """Say why nothing is known of single pairs."""
+    told = "; ".join(notice.message for notice in output.warnings) if output else ""
+    why = told or "the judge left no details"
+    return ResultsError(f"nothing is known of single {kind} pairs: {why}")
+
+
 def _summarize_canaries(run: Run, pairs: Sequence[Pair], output: JudgeOutput | None) -> str:
     """Keep which canaries the judge was right on."""
     from include import canaries, preferences
 
     if output and output.judgments is None:
-        raise ResultsError("the judge left no details, so nothing is known of single canary pairs")
+        raise _no_details(output, "canary")
     judgments = output.judgments if output and output.judgments else []
     found = canaries.screens(preferences.resolve_pairs(pairs, judgments))
     for screen in found:

@@ -157,6 +157,7 @@ def start_sandbox(place: Place) -> None:
         print("Sandbox: its settings have changed, restarting it")
         _end(running)
     _refuse_busy_port(place.sandbox_port, "SANDBOX_PORT")
+    print("Starting the sandbox")
     command = [
         *(sys.executable, "-m", "include.sandbox", "--port", str(place.sandbox_port)),
         *("--state", str(place.state / "sandbox")),
@@ -183,6 +184,10 @@ def start_airflow(place: Place) -> None:
     _wait(place, "airflow", process, lambda: api.ready(started), 300)
     api.set_pool(JUDGE_POOL, JUDGE_JOBS_AT_ONCE, "Nova judge jobs at once: your quota")
     _remember(place, "airflow", wanted)
+
+
+ENDED = ("success", "failed")
+"""States of a DAG run that is over."""
 
 
 class Api:

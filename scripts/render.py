@@ -9,22 +9,20 @@ from pathlib import Path
 import yaml
 
 from include import recipes
-from include.config_files import example, read_config, resolve_config
-from include.errors import ConfigError, JudgeError
+from include.config_files import resolve_config
+from include.errors import JudgeError
+from scripts.run import load
 
 
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="make render", description=__doc__)
-    parser.add_argument("config", type=Path, nargs="?", help="JSON or YAML file (CONFIG=)")
+    parser.add_argument("--config", type=Path, help="JSON or YAML file (CONFIG=)")
     parser.add_argument("--env", help="environment instead of the config's (ENV=)")
+    parser.add_argument("--cwd", type=Path, default=Path.cwd(), help="where paths start")
     arguments = parser.parse_args()
     try:
-        conf = read_config(arguments.config) if arguments.config else example()
-        if conf is None:
-            raise ConfigError("the example evaluation is gone: say which one with CONFIG=")
-        if arguments.env:
-            conf["environment"] = arguments.env
+        conf = load(arguments.config, arguments.env, arguments.cwd)
         name = arguments.config.name if arguments.config else "conf"
         config = resolve_config(conf, name=name)
         for judge in config.judges:

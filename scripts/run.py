@@ -17,40 +17,38 @@ from include.config import RunConfig
 from include.config_files import example, read_config, resolve_config
 from include.errors import ConfigError, JudgeError
 from include.files import is_there
-from include.names import slug
+from include.names import GENERAL_DAG, slug
 from scripts import local
 
-DAG = "nova_llm_judge"
-ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
+ENDED = {*local.ENDED, "skipped", "upstream_failed", "removed"}
+"""States of a task that is over."""
 TOLD = {"running", "up_for_retry", "awaiting_input"}
 CANCEL_SECONDS = 900
-PATHS = ("source", "system_prompt_file", "recipe")
-"""Keys of data sets, models and judges that may hold a path."""
+PATHS = ("source", "system_prompt_file", "recipe", "anchor_pairs")
+"""Keys that may hold the path of a file."""
 
 
 def load(config: Path | None, environment: str | None, cwd: Path) -> dict[str, Any]:
-    """Read the conf to send; the paths in it are meant from where the command was given."""
+    """Read an evaluation; the paths in it are meant from where the command was given."""
     conf = read_config(cwd / config) if config else example()
     if conf is None:
         raise ConfigError("the example evaluation is gone: say which one with CONFIG=")
-    conf.pop("schedule", None)
-    for key in ("dataset", "judge", "baseline"):
-        if key in conf:
-            conf[key] = _whole_paths(conf[key], cwd)
-    if isinstance(conf.get("candidates"), list):
-        conf["candidates"] = [_whole_paths(each, cwd) for each in conf["candidates"]]
-    if environment:
-        conf["environment"] = environment
-    return conf
+    whole: dict[str, Any] = _whole_paths(conf, cwd)
+    return {**whole, "environment": environment} if environment else whole
 
 
 def _whole_paths(part: Any, cwd: Path) -> Any:
     """Write out the paths of files that are there: Airflow works in another folder."""
+    if isinstance(part, list):
+        return [_whole_paths(each, cwd) for each in part]
     if not isinstance(part, dict):
         return part
-    given = {key: part[key] for key in PATHS if isinstance(part.get(key), str)}
-    there = {key: (cwd / path).resolve() for key, path in given.items() if is_there(cwd / path)}
-    return {**part, **{key: str(path) for key, path in there.items()}}
+    whole = {key: _whole_paths(value, cwd) for key, value in part.items()}
+    for key in PATHS:
+        path = part.get(key)
+        if isinstance(path, str) and is_there(cwd / path):
+            whole[key] = str((cwd / path).resolve())
+    return whole
 
 
 def check_account(config: RunConfig) -> None:
@@ -67,7 +65,7 @@ class Watch:
 
     def __init__(self, api: local.Api, run_id: str) -> None:
         self.api = api
-        self.path = f"/dags/{DAG}/dagRuns/{quote(run_id, safe='')}"
+        self.path = f"/dags/{GENERAL_DAG}/dagRuns/{quote(run_id, safe='')}"
         self.seen: dict[tuple[str, int], str] = {}
         self.started = time.monotonic()
 
@@ -92,7 +90,7 @@ class Watch:
         while True:
             state: str = self.api.call("GET", self.path)["state"]
             self.tasks()
-            if state in ("success", "failed"):
+            if state in local.ENDED:
                 return state
             time.sleep(1)
 
@@ -131,6 +129,7 @@ def copy_results(config: RunConfig, folder_uri: str, target: Path) -> dict[str, 
 def run(arguments: argparse.Namespace) -> int:
     """Do it all; return the exit code."""
     conf = load(arguments.config, arguments.env, arguments.cwd)
+    conf.pop("schedule", None)  # it runs now
     config = resolve_config(conf)
     place = local.Place.from_environment()
     os.environ.update(local.airflow_environment(place))
@@ -141,10 +140,10 @@ def run(arguments: argparse.Namespace) -> int:
         check_account(config)
     local.start_airflow(place)
     api = local.Api(place)
-    started = api.call("POST", f"/dags/{DAG}/dagRuns", logical_date=None, conf=conf)
+    started = api.call("POST", f"/dags/{GENERAL_DAG}/dagRuns", logical_date=None, conf=conf)
     run_id = started["dag_run_id"]
     watch = Watch(api, run_id)
-    url = f"{place.airflow_url}/dags/{DAG}/runs/{quote(run_id)}"
+    url = f"{place.airflow_url}/dags/{GENERAL_DAG}/runs/{quote(run_id)}"
     print(f"Run {run_id}: {url}")
     try:
         state = watch.until_end()

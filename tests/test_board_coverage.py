@@ -2,11 +2,13 @@
 
 Every prompt asks all models; how good each one's answer is varies from prompt to prompt and counts
 in all of its pairings, so the pairings of a prompt are not independent. The judge adds its noise.
+`--log-cli-level INFO` shows shares.
 """
 
 import itertools
 from dataclasses import dataclass, replace
 from functools import cache
+from logging import getLogger
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from include.board import PairingScores, rank
 
 pytestmark = pytest.mark.slow
+log = getLogger(__name__)
 
 RUNS = 250
 NOISE = 0.028
@@ -117,6 +120,8 @@ def each_score_alone(pairings):
 @pytest.mark.parametrize("name", RUN)
 def test_all_sets_of_ranks_hold_the_truth_at_once_95_times_in_100_or_more(name, prompts):
     ranks, each, together = held(RUN[name], prompts)
+    said = "%s, %d prompts: all ranks %.3f, each interval %.3f, all of them %.3f"
+    log.info(said, name, prompts, ranks, each, together)
     assert ranks >= 0.95 - NOISE, ranks
     assert each >= 0.93, each
     assert together >= 0.95 - NOISE, together

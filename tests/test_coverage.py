@@ -2,12 +2,14 @@
 
 A run is simulated from its judgments on: every pair is judged in both orders, the two judgments
 resolve to one preference, and the interval is made of the preferences. It is computed here for all
-runs at once, and compared with what the product says of some of them.
+runs at once, and compared with what the product says of some of them. `--log-cli-level INFO` shows
+shares.
 """
 
 import random
 from dataclasses import dataclass
 from functools import cache
+from logging import getLogger
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from include.preferences import ResolvedPair
 from include.records import GenerationErrors, JudgeOutput, Judgment, Pair
 
 pytestmark = pytest.mark.slow
+log = getLogger(__name__)
 
 RUNS = 20_000
 """So that the share of runs whose interval holds the truth is known to 0.0015 (standard error)."""
@@ -91,10 +94,10 @@ def simulate(name, prompts, better):
     return Runs(wins, losses, judged_for, prompts, judge.win_rate(better))
 
 
-def intervals(runs):
-    """The product's interval for ungrouped pairs, for all runs at once."""
-    count = runs.prompts + 2
-    wins, losses = runs.wins + 1, runs.losses + 1
+def intervals(runs, added=1):
+    """The product's interval for ungrouped pairs, of all runs; it adds one win and one loss."""
+    count = runs.prompts + 2 * added
+    wins, losses = runs.wins + added, runs.losses + added
     mean = 0.5 + (wins - losses) / count / 2
     squares = (wins + losses) / 4 - count * (mean - 0.5) ** 2
     error = np.sqrt(squares / (count - 1) / count)
@@ -102,8 +105,13 @@ def intervals(runs):
     return np.maximum(0, mean - half), np.minimum(1, mean + half)
 
 
-def held(low, high, truth):
-    return float(np.mean((low <= truth + 1e-12) & (truth - 1e-12 <= high)))
+def held(name, prompts, better, **how):
+    """Share of the simulated runs whose interval holds the truth."""
+    runs = simulate(name, prompts, better)
+    low, high = intervals(runs, **how)
+    share = float(np.mean((low <= runs.truth + 1e-12) & (runs.truth - 1e-12 <= high)))
+    log.info("%s, %d prompts, better on %.1f, %s: %.3f", name, prompts, better, how, share)
+    return share
 
 
 def compare(wins, losses, ties):
@@ -141,33 +149,49 @@ def test_what_is_simulated_here_is_what_the_product_computes(name, prompts):
 @pytest.mark.parametrize("prompts", [100, 250, 1000])
 @pytest.mark.parametrize("name", JUDGES)
 def test_95_percent_intervals_of_a_hundred_prompts_and_more_hold_the_truth(name, prompts, better):
-    runs = simulate(name, prompts, better)
-    share = held(*intervals(runs), runs.truth)
+    share = held(name, prompts, better)
     assert 0.94 - NOISE <= share <= 0.96 + NOISE, share
 
 
 @pytest.mark.parametrize("name", JUDGES)
 def test_on_average_over_win_rates_they_hold_it_94_to_96_times_in_100(name):
     for prompts in (100, 250, 1000):
-        runs = [simulate(name, prompts, better) for better in BETTER]
-        share = np.mean([held(*intervals(each), each.truth) for each in runs])
+        share = np.mean([held(name, prompts, better) for better in BETTER])
         assert 0.94 <= share <= 0.96, (prompts, share)
 
 
 @pytest.mark.parametrize("better", BETTER)
 @pytest.mark.parametrize("name", JUDGES)
 def test_with_25_prompts_they_hold_it_92_times_in_100_or_more(name, better):
-    runs = simulate(name, 25, better)
-    share = held(*intervals(runs), runs.truth)
+    share = held(name, 25, better)
     assert share >= 0.92, share
 
 
 @pytest.mark.parametrize("better", [0.5, 0.8, 1.0])
 @pytest.mark.parametrize("prompts", [25, 100, 250, 500, 1000])
 def test_of_a_judge_that_flips_nearly_every_pair_they_hold_it_95_times_or_more(prompts, better):
-    runs = simulate("flipping", prompts, better)
-    share = held(*intervals(runs), runs.truth)
+    share = held("flipping", prompts, better)
     assert share >= 0.95 - NOISE, share
+
+
+@pytest.mark.parametrize("prompts", [25, 100, 250, 1000])
+def test_with_nothing_added_those_of_such_a_judge_hold_it_less_often(prompts):
+    shares = [held("flipping", prompts, better, added=0) for better in (0.5, 0.8, 1.0)]
+    assert min(shares) < 0.94, shares
+
+
+def test_who_looks_at_every_25_prompts_finds_differences_that_are_not_there_in_one_run_of_four():
+    rng, looks = np.random.default_rng(8), range(25, 501, 25)
+    forward, backward = NOISY.judgments(rng, 4000, 500, 0.5)
+    found = np.zeros(4000, bool)
+    for look in looks:
+        so_far = forward[:, :look], backward[:, :look]
+        wins = (so_far[0] & so_far[1]).sum(axis=1)
+        losses = (~so_far[0] & ~so_far[1]).sum(axis=1)
+        low, high = intervals(Runs(wins, losses, wins, look, 0.5))
+        found |= (low > 0.5) | (high < 0.5)
+    log.info("a difference that is not there, with 20 looks: %.3f", np.mean(found))
+    assert np.mean(found) > 0.2
 
 
 @pytest.mark.parametrize("better", [0.5, 0.7, 0.9])

@@ -67,7 +67,7 @@ def test_commands_refuse_a_wrong_config_and_render_prints_a_good_one(tmp_path: P
     assert yaml.safe_load(good.stdout)["environment"]["name"] == "sandbox"
     (tmp_path / "bad.json").write_text(json.dumps({"evaluation": "x"}))
     bad = subprocess.run(
-        [*command, str(tmp_path / "bad.json")],
+        [*command, "--config", str(tmp_path / "bad.json")],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -78,8 +78,8 @@ def test_commands_refuse_a_wrong_config_and_render_prints_a_good_one(tmp_path: P
     assert "Traceback" not in bad.stderr
     given = {**(config_files.example() or {}), "judge": {"recipe": "nova_mico_llm_judge"}}
     (tmp_path / "recipe.json").write_text(json.dumps(given))
-    for module in (command, [sys.executable, "-m", "scripts.plan", "--config"]):
-        asked = [*module, str(tmp_path / "recipe.json")]
+    for module in ("scripts.render", "scripts.plan"):
+        asked = [sys.executable, "-m", module, "--config", str(tmp_path / "recipe.json")]
         done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert "did you mean 'nova_micro_llm_judge'" in done.stderr

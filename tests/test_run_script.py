@@ -7,13 +7,14 @@ from scripts.run import load
 
 
 def test_paths_are_meant_from_where_the_command_was_given(tmp_path: Path) -> None:
-    for name in ("p.jsonl", "old.jsonl", "new.jsonl", "system.txt", "recipe.yaml"):
+    names = ("p.jsonl", "old.jsonl", "new.jsonl", "system.txt", "recipe.yaml", "anchors.jsonl")
+    for name in names:
         (tmp_path / name).write_text("")
     conf = {
         "dataset": {"source": "p.jsonl", "system_prompt_file": "system.txt"},
         "baseline": {"provider": "responses", "source": "old.jsonl"},
         "candidates": ["claude", {"source": "new.jsonl"}, {"source": "not-there.jsonl"}],
-        "judge": {"recipe": "recipe.yaml"},
+        "judge": {"anchor_pairs": "anchors.jsonl", "second": {"recipe": "recipe.yaml"}},
         "evaluation": "p.jsonl",
     }
     (tmp_path / "conf.json").write_text(json.dumps(conf))
@@ -26,7 +27,10 @@ def test_paths_are_meant_from_where_the_command_was_given(tmp_path: Path) -> Non
             {"source": f"{here}/new.jsonl"},
             {"source": "not-there.jsonl"},
         ],
-        "judge": {"recipe": f"{here}/recipe.yaml"},
+        "judge": {
+            "anchor_pairs": f"{here}/anchors.jsonl",
+            "second": {"recipe": f"{here}/recipe.yaml"},
+        },
         "evaluation": "p.jsonl",
         "environment": "prod",
     }

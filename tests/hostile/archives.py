@@ -182,8 +182,12 @@ BOMBS: list[Case] = [
     no("results of zeros", lambda: results(bytes(3 * 2**20)), "results_2026", "3,145,728 bytes"),
     no("a name of zeros", lambda: pack(member("x" * (9 * 2**20))), "unpacks to more than"),
     no("zeros and nothing else", lambda: zeros(64 * 2**20), "archive"),
-    no("a table of one value", lambda: details(same_value(300_000)), "300,000 rows"),
-    no("a table of one large value", lambda: rows([{"metrics": "x" * 10**6}] * 40), "unpacks to"),
+    Case("a table of one value", lambda: details(same_value(300_000)), ("300,000 rows",)),
+    Case(
+        "a table of one large value",
+        lambda: rows([{"metrics": "x" * 10**6}] * 40),
+        ("unpacks to more than",),
+    ),
 ]
 """To be read with limits of 8 MB, 2 MB of results and 200,000 rows, or memory would be needed."""
 
@@ -243,22 +247,26 @@ def scored(number: str) -> Callable[[], bytes]:
     )
 
 
-TABLES: list[Case] = [
-    no("nothing", details(b""), "the judge's details_*.parquet cannot be read"),
-    no("no parquet", details(b"PAR1" * 9), "details_*.parquet cannot be read"),
-    no("half of it", lambda: details(table({"metrics": ["x"]})[:-20]), "cannot be read"),
-    no("JSON", details(b"{}"), "details_*.parquet cannot be read"),
-    no("texts that are no UTF-8", lambda: details(table({"metrics": not_utf8()})), "utf-8"),
-    no(
+UNREADABLE: list[Case] = [
+    Case("nothing", details(b""), ("the judge's details_*.parquet cannot be read",)),
+    Case("no parquet", details(b"PAR1" * 9), ("details_*.parquet cannot be read",)),
+    Case("half of it", lambda: details(table({"metrics": ["x"]})[:-20]), ("cannot be read",)),
+    Case("JSON", details(b"{}"), ("details_*.parquet cannot be read",)),
+    Case("no UTF-8", lambda: details(table({"metrics": not_utf8()})), ("utf-8",)),
+    Case(
         "a time of no calendar",
         lambda: details(table({"metrics": pyarrow.array([2**61], pyarrow.timestamp("us"))})),
-        "out of range",
+        ("out of range",),
     ),
-    no(
+    Case(
         "a day of no calendar",
         lambda: details(table({"metrics": pyarrow.array([2**30], pyarrow.date32())})),
-        "days",
+        ("days",),
     ),
+]
+"""Details beside good results; the words are those of a notice."""
+
+TABLES: list[Case] = [
     Case("no columns", lambda: details(table({}))),
     Case("no rows", lambda: details(table({"metrics": pyarrow.array([], pyarrow.string())}))),
     Case("numbers instead of cells", lambda: details(table({"metrics": [1], "specifics": [2]}))),
