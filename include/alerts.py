@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +19,23 @@ class Message:
     subject: str
     text: str
 
+    @property
+    def for_slack(self) -> str:
+        """Both, escaped as Slack asks for: else a model could mention a whole channel."""
+        return html.escape(f"{self.subject}\n{self.text}", quote=False)
 
-def event_of(summary: Mapping[str, Any] | None) -> str:
-    """Return what has happened, as an alert's `on` calls it."""
+
+def event_of(summary: Mapping[str, Any] | None, problem: str | None) -> str:
+    """Return what has happened, as an alert's `on` calls it.
+
+    Args: as those of `message`. A run that fails for another reason than its gate's has failed,
+    whatever a summary says that it has left.
+    """
     if summary and summary["status"] == "capped":
         return "capped"
     if summary is None or summary["status"] != "complete":
+        return "failed"
+    if problem and summary["gate"]["reason"] not in problem:
         return "failed"
     return str(summary["gate"]["outcome"])
 
@@ -43,11 +55,11 @@ def message(
     if problem and not any(problem in line for line in lines):
         lines.insert(0, problem)
     lines.append(f"Run: {link}")
-    return Message(_subject(evaluation, summary), "\n\n".join(lines))
+    return Message(_subject(evaluation, summary, problem), "\n\n".join(lines))
 
 
-def _subject(evaluation: str, summary: Mapping[str, Any] | None) -> str:
-    event = event_of(summary)
+def _subject(evaluation: str, summary: Mapping[str, Any] | None, problem: str | None) -> str:
+    event = event_of(summary, problem)
     said = {"failed": "the run failed", "capped": "stopped by its budget"}.get(event)
     said = said or f"gate {event}"
     if summary and summary["comparisons"] and event not in ("failed", "capped"):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from airflow.providers.standard.exceptions import HITLTimeoutError
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -32,9 +33,8 @@ class GateApprovalOperator(HITLOperator):
     template_fields: Sequence[str] = ("run", "summary_uri")
 
     def __init__(self, *, run: RunRecord, summary_uri: str, **kwargs: Any) -> None:
-        super().__init__(
-            subject="the gate", options=[APPROVE, REJECT], retries=0, **kwargs
-        )  # the subject is known when the report is
+        # The subject is known when the report is.
+        super().__init__(subject="the gate", options=[APPROVE, REJECT], **kwargs)
         self.run = run
         self.summary_uri = summary_uri
 
@@ -49,8 +49,11 @@ class GateApprovalOperator(HITLOperator):
         return super().execute(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> bool:
-        """Take the answer."""
-        answer = super().execute_complete(context, event)
+        """Take the answer; without one, or with a no, asking again would not help."""
+        try:
+            answer = super().execute_complete(context, event)
+        except HITLTimeoutError:
+            raise AirflowFailException("nobody has answered in time") from None
         who = answer["responded_by_user"] or {}
         name = who.get("name") if isinstance(who, dict) else getattr(who, "name", None)
         if answer["chosen_options"] != [APPROVE]:

@@ -144,9 +144,11 @@ def _generated(run: Run, shard: Shard, counted: Tally) -> Generated:
     """Return what a generate task did.
 
     Raises:
-        GenerationError: Too many responses cannot be used.
+        GenerationError: So many responses cannot be used that the model has too many already,
+            however the other shards come out; or asking was given up.
     """
-    counted.check(shard["model"], run.config.generation.max_error_rate)
+    prompts = run.index()["count"]
+    counted.check(shard["model"], run.config.generation.max_error_rate, prompts)
     return Generated(**shard, responses=counted.total - counted.failed)
 
 

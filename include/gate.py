@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from include.config import GateRule
-from include.records import Comparison, Gate, GateOutcome
+from include.records import Comparison, Gate, GateOutcome, MissingBounds
 from include.wording import level, percent, points
 
 
@@ -94,12 +94,7 @@ def _win_rate(comparison: Comparison, rule: str, threshold: float) -> Gate:
     span = f"{name}'s {level(rate.confidence_level)} interval is {percent(rate.low)} to "
     span += percent(rate.high)
     outcome = side(rate.low, rate.high, threshold)
-    passed_only_here = outcome == "pass" and missing.low is not None and missing.low <= threshold
-    failed_only_here = outcome == "fail" and missing.high is not None and missing.high >= threshold
-    if passed_only_here or failed_only_here:
-        reason = f"{wanted}; {span}, but the missing pairs could change that."
-        return Gate("inconclusive", reason, threshold)
-    return Gate(outcome, f"{wanted}; {span}.", threshold)
+    return _unless_missing_pairs_turn_it(outcome, f"{wanted}; {span}", missing, threshold)
 
 
 def _since_accepted(comparison: Comparison, rule: str, threshold: float, first: bool) -> Gate:
@@ -113,13 +108,33 @@ def _since_accepted(comparison: Comparison, rule: str, threshold: float, first: 
         return Gate("inconclusive", f"{name}: {reason}.")
     if change.low is None or change.high is None:
         return Gate("inconclusive", change.sentence)
-    return Gate(
+    found = _unless_missing_pairs_turn_it(
         side(change.low, change.high, threshold),
         f"{rule} allows a drop of {points(-threshold).lstrip('+')} percentage points since the "
         f"accepted run; {name}'s change is {points(change.difference or 0.0)} "
         f"({level(change.confidence_level)} interval {points(change.low)} to "
-        f"{points(change.high)}).",
+        f"{points(change.high)})",
+        change.missing_bounds,
+        threshold,
     )
+    return replace(found, threshold=None)
+
+
+def _unless_missing_pairs_turn_it(
+    outcome: GateOutcome, reason: str, missing: MissingBounds, threshold: float
+) -> Gate:
+    """Return what the gate says, unless it rests on the pairs that happen to be there."""
+    if could_be_turned(outcome, missing, threshold):
+        reason += ", but the missing pairs could change that"
+        outcome = "inconclusive"
+    return Gate(outcome, f"{reason}.", threshold)
+
+
+def could_be_turned(outcome: GateOutcome, missing: MissingBounds, threshold: float) -> bool:
+    """Whether the missing pairs could move an estimate to the other side of the threshold."""
+    if outcome == "pass":
+        return missing.low is not None and missing.low <= threshold
+    return outcome == "fail" and missing.high is not None and missing.high >= threshold
 
 
 def side(low: float, high: float, threshold: float) -> GateOutcome:
@@ -132,7 +147,9 @@ def side(low: float, high: float, threshold: float) -> GateOutcome:
 def _categories_below(comparison: Comparison, threshold: float) -> Iterator[str]:
     for row in comparison.by_category:
         rate = row.deciding
-        if rate and rate.low is not None and rate.high is not None and rate.high < threshold:
+        if rate is None or rate.low is None or rate.high is None:
+            continue
+        if _fails(rate.low, rate.high, row.missing_bounds, threshold):
             yield (
                 f"every category needs a win rate that may lie above {percent(threshold)}; "
                 f"{comparison.candidate}'s {level(rate.confidence_level)} interval in "
@@ -140,9 +157,17 @@ def _categories_below(comparison: Comparison, threshold: float) -> Iterator[str]
             )
 
 
+def _fails(low: float, high: float, missing: MissingBounds, threshold: float) -> bool:
+    """Whether an interval is below the threshold, however the missing pairs came out."""
+    outcome = side(low, high, threshold)
+    return outcome == "fail" and not could_be_turned(outcome, missing, threshold)
+
+
 def _categories_that_dropped(comparison: Comparison, threshold: float) -> Iterator[str]:
     for row in comparison.change.by_category if comparison.change else []:
-        if row.low is not None and row.high is not None and row.high < threshold:
+        if row.low is None or row.high is None:
+            continue
+        if _fails(row.low, row.high, row.missing_bounds, threshold):
             yield (
                 f"no category may drop by more than {points(-threshold).lstrip('+')} percentage "
                 f"points since the accepted run; {comparison.candidate}'s "

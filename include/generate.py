@@ -53,6 +53,9 @@ THROTTLED_GROWTH = 1.5
 HOPELESS = 50
 """Prompts in a row that fail before the rest is not asked any more."""
 
+NOT_ASKED = "NotAsked"
+"""Error type of that rest."""
+
 ONCE_SECONDS = 120.0
 """How long a model may take to answer at all."""
 
@@ -93,26 +96,39 @@ class Tally:
         """Responses that cannot be used."""
         return self.errors.total()
 
-    def problem(self, model: str, max_error_rate: float) -> str | None:
-        """Say that too many cannot be used, with the three commonest errors; None if not so."""
-        if self.failed <= max_error_rate * self.total:
+    def problem(self, model: str, max_error_rate: float, of: int | None = None) -> str | None:
+        """Say that too many cannot be used, with the three commonest errors; None if not so.
+
+        Args:
+            model: Whose responses they are.
+            max_error_rate: Share of its responses that may be unusable.
+            of: How many it gives in all, where these are a part of them.
+        """
+        if self.failed <= max_error_rate * (of or self.total):
             return None
+        return (
+            f"{model}: {self.failed} of {self.total} responses cannot be used, more than "
+            f"generation.max_error_rate = {max_error_rate} allows:\n{self._commonest()}"
+        )
+
+    def _commonest(self) -> str:
         lines = []
         for kind, number in self.errors.most_common(3):
             prompt_id, message = self.examples[kind]
             lines.append(f"  {number} x {kind}, e.g. prompt {prompt_id}: {message or 'no text'}")
-        return (
-            f"{model}: {self.failed} of {self.total} responses cannot be used, more than "
-            f"generation.max_error_rate = {max_error_rate} allows:\n" + "\n".join(lines)
-        )
+        return "\n".join(lines)
 
-    def check(self, model: str, max_error_rate: float) -> None:
-        """Raise if too many cannot be used.
+    def check(self, model: str, max_error_rate: float, of: int | None = None) -> None:
+        """Raise if too many of a model's responses cannot be used, or if asking was given up.
+
+        Args: as those of `problem`.
 
         Raises:
             GenerationError: With the problem, and how to ask again.
         """
-        problem = self.problem(model, max_error_rate)
+        problem = self.problem(model, max_error_rate, of)
+        if not problem and self.errors[NOT_ASKED]:
+            problem = f"{model}: asking was given up:\n{self._commonest()}"
         if problem:
             raise GenerationError(f"{problem}\nClear this task to ask for exactly these again.")
 
@@ -379,10 +395,10 @@ class _Asking:
         self._record(request, error.kind, error.message)
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= HOPELESS:
-            self.stop("NotAsked", f"the last {HOPELESS} prompts in a row failed")
+            self.stop(NOT_ASKED, f"the last {HOPELESS} prompts in a row failed")
         elif error.again == "throttled" and now - self._answered_at > PATIENCE_SECONDS:
             minutes = PATIENCE_SECONDS / 60
-            self.stop("NotAsked", f"all was throttled for {minutes:.0f} minutes")
+            self.stop(NOT_ASKED, f"all was throttled for {minutes:.0f} minutes")
 
     def _record(self, request: _Request, kind: str, message: str, sent: int = 0) -> None:
         self._take(

@@ -14,7 +14,7 @@ from include.agreement import (
     corrected_interval,
 )
 from include.intervals import level_together
-from include.preferences import SCORE, ResolvedPair
+from include.preferences import SCORE, UNCATEGORIZED, ResolvedPair
 from include.records import (
     CategoryAgreement,
     Comparison,
@@ -26,7 +26,7 @@ from include.records import (
     Rate,
     WinRate,
 )
-from include.winrate import UNCATEGORIZED, verdict_of
+from include.winrate import verdict_of
 from include.wording import percent, plural, with_interval
 
 PREFERENCES: tuple[Preference, ...] = ("candidate", "tie", "baseline")

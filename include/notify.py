@@ -15,7 +15,8 @@ from include import alerts, links, storage
 from include.config import Alert
 from include.config_files import chosen_environment, load_environment
 from include.errors import JudgeError
-from include.runs import open_run
+from include.names import GENERAL_DAG
+from include.runs import RunRecord, open_run
 from include.tasks import aws
 
 log = getLogger(__name__)
@@ -29,31 +30,47 @@ def after_gate(evaluation: Mapping[str, Any] | None) -> Callable[[Any], None]:
     """
 
     def tell(context: Any) -> None:
-        record = context["ti"].xcom_pull(task_ids="resolve")
-        name, asked = (evaluation or {}).get("evaluation", "nova_llm_judge"), []
-        aws_conn_id, summary = None, None
+        name, asked, aws_conn_id, summary = _known_without_run(evaluation)
+        record, error = context["ti"].xcom_pull(task_ids="resolve"), context.get("exception")
+        problem = str(error) if error else None
         if record:
-            run = open_run(record, aws(record["aws_conn_id"]), without_texts=True)
-            name, asked = run.config.evaluation, run.config.alerts
-            aws_conn_id = record["aws_conn_id"]
-            if run.folder.names(storage.SUMMARY):
-                summary = json.loads(run.folder.read(storage.SUMMARY))
-        elif evaluation:
-            asked = [Alert.model_validate(each) for each in evaluation.get("alerts", [])]
-            aws_conn_id = _aws_conn_id(evaluation, asked)
-        error = context.get("exception")
+            try:
+                name, asked, aws_conn_id, summary = _known(record)
+            except Exception as trouble:
+                log.exception("the run cannot be read")
+                problem = problem or f"the run cannot be read: {trouble}"
         dag_run = context["dag_run"]
         message = alerts.message(
             name,
             summary,
-            problem=str(error) if error else None,
+            problem=problem,
             link=links.run_address(dag_run.dag_id, dag_run.run_id),
         )
         for alert in asked:
-            if alerts.event_of(summary) in alert.on:
+            if alerts.event_of(summary, problem) in alert.on:
                 _send(alert, message, context, aws_conn_id)
 
     return tell
+
+
+Known = tuple[str, list[Alert], str | None, dict[str, Any] | None]
+"""An evaluation's name, whom to tell, the connection to AWS and the summary, if there are any."""
+
+
+def _known(record: RunRecord) -> Known:
+    """Return what a run says of itself."""
+    run = open_run(record, aws(record["aws_conn_id"]), without_texts=True)
+    there = run.folder.names(storage.SUMMARY)
+    summary = json.loads(run.folder.read(storage.SUMMARY)) if there else None
+    return run.config.evaluation, run.config.alerts, record["aws_conn_id"], summary
+
+
+def _known_without_run(evaluation: Mapping[str, Any] | None) -> Known:
+    """Return what is known of a run that has no config yet, or one that nobody can read."""
+    if evaluation is None:
+        return GENERAL_DAG, [], None, None
+    asked = [Alert.model_validate(each) for each in evaluation.get("alerts", [])]
+    return evaluation["evaluation"], asked, _aws_conn_id(evaluation, asked), None
 
 
 def _send(alert: Alert, message: alerts.Message, context: Any, aws_conn_id: str | None) -> None:
@@ -96,7 +113,7 @@ def _settings(
     return SlackNotifier, {
         "slack_conn_id": alert.conn_id or "slack_api_default",
         "channel": alert.to,
-        "text": f"{message.subject}\n{message.text}",
+        "text": message.for_slack,
     }
 
 

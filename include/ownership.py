@@ -29,6 +29,9 @@ Kind = Literal["endpoint", "endpoint config", "model", "training job", "batch jo
 JOBS: tuple[Kind, ...] = ("training job", "batch job")
 """Kinds that are stopped, not deleted, and that a run needs until its end."""
 
+PARTS: tuple[Kind, ...] = ("endpoint config", "model")
+"""Kinds that an endpoint is made of; they have its name."""
+
 Stage = Literal["active", "generated", "ended"]
 """Of a run: `generated` when it goes on, but its endpoints should be gone."""
 
@@ -131,7 +134,9 @@ def clean(
     """Delete or stop what outlived its run.
 
     Endpoints go before their configs and models, so one pass takes a whole deployment down. What
-    AWS refuses (an endpoint that is being created) is said, and tried again by the next pass.
+    AWS refuses (an endpoint that is being created) is said, and tried again by the next pass; its
+    config and model stay as long, for without them nobody sees what the endpoint costs (AWS,
+    DeleteEndpointConfig).
 
     Args:
         sagemaker: boto3's client.
@@ -143,7 +148,8 @@ def clean(
         now: For tests.
     """
     now = now or datetime.now(UTC)
-    removals = []
+    removals: list[Removal] = []
+    kept: list[str] = []
     for resource in owned(sagemaker, bedrock):
         if not f"{_text(resource.tags.get(RUN, ''))}/".startswith(f"{output_uri.rstrip('/')}/"):
             continue
@@ -151,9 +157,19 @@ def clean(
         if reason and dry_run:
             would: Outcome = "would be stopped" if resource.kind in JOBS else "would be deleted"
             removals.append(Removal(resource, reason, would))
+        elif reason and any(_is_of(resource, endpoint) for endpoint in kept):
+            removals.append(Removal(resource, reason, "not yet", "its endpoint is still there"))
         elif reason:
             removals.append(_remove(sagemaker, bedrock, resource, reason))
+            if resource.kind == "endpoint" and removals[-1].outcome != "deleted":
+                kept.append(resource.name)
     return removals
+
+
+def _is_of(resource: Resource, endpoint: str) -> bool:
+    """Whether it is a config (one for each instance type) or the model of an endpoint."""
+    name = resource.name
+    return resource.kind in PARTS and (name == endpoint or name.startswith(f"{endpoint}-"))
 
 
 def outlived(

@@ -6,7 +6,6 @@ what is easy or hard about it is in both: their difference is known better than 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
@@ -19,8 +18,8 @@ from include.intervals import (
     level_together,
     sign_test,
 )
-from include.preferences import ResolvedPair
-from include.records import CategoryChange, Change, LeftOut
+from include.preferences import ResolvedPair, in_categories
+from include.records import CategoryChange, Change, LeftOut, MissingBounds
 from include.wording import level, percent, points
 
 
@@ -79,6 +78,7 @@ def _compare(
         for key in same
         if (first := before[key].score) is not None and (second := after[key].score) is not None
     ]
+    either = [(before[key].score, after[key].score) for key in same]
     deciding = level_of_each(confidence_level, candidates)
     found = cluster_t_interval(
         [(second - first + 1) / 2 for first, second, _ in scores],
@@ -111,8 +111,25 @@ def _compare(
             different_prompt=len(shared) - len(same),
             no_preference=len(same) - len(scores),
         ),
+        missing_bounds=_missing_bounds(either),
     )
     return _judged(change, candidate, found, max(1, candidates))
+
+
+def _missing_bounds(scores: Iterable[tuple[float | None, float | None]]) -> MissingBounds:
+    """Bound the difference; what neither run has a preference for says nothing of a change."""
+    known = [each for each in scores if each != (None, None)]
+    if not known:
+        return MissingBounds(None, None)
+
+    def mean(unknown_before: float, unknown_after: float) -> float:
+        return sum(
+            (unknown_after if second is None else second)
+            - (unknown_before if first is None else first)
+            for first, second in known
+        ) / len(known)
+
+    return MissingBounds(low=mean(1.0, 0.0), high=mean(0.0, 1.0))
 
 
 def compare_by_category(
@@ -128,12 +145,8 @@ def compare_by_category(
     The intervals of all categories and candidates hold together (Bonferroni), so that a gate may
     look at each. Arguments as for `compare_runs`.
     """
-    groups: defaultdict[str, list[ResolvedPair]] = defaultdict(list)
-    for row in later:
-        if row.pair.category is not None:
-            groups[row.pair.category].append(row)
-    before, found = _scored(earlier), []
-    for category, members in sorted(groups.items()):
+    groups, before, found = in_categories(later), _scored(earlier), []
+    for category, members in groups.items():
         change = _compare(
             before, _scored(members), candidate, confidence_level, candidates * len(groups)
         )
@@ -145,6 +158,7 @@ def compare_by_category(
                 change.low,
                 change.high,
                 change.confidence_level,
+                change.missing_bounds,
             )
         )
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from include.records import Judgment, Order, OrderCount, Pair, Preference, Verdict
@@ -81,6 +81,18 @@ def _resolve(pair: Pair, judgments: Sequence[Judgment]) -> ResolvedPair:
     return ResolvedPair(
         pair, tuple(judgments), preference, agreed if preference is not None else None
     )
+
+
+UNCATEGORIZED = "(none)"
+"""The category of prompts without one, where others have one."""
+
+
+def in_categories(rows: Iterable[ResolvedPair]) -> dict[str, list[ResolvedPair]]:
+    """Part pairs by their categories, in the order of their names; empty if none has one."""
+    groups: defaultdict[str, list[ResolvedPair]] = defaultdict(list)
+    for row in rows:
+        groups[UNCATEGORIZED if row.pair.category is None else row.pair.category].append(row)
+    return {} if set(groups) <= {UNCATEGORIZED} else dict(sorted(groups.items()))
 
 
 def units_of(rows: Sequence[ResolvedPair]) -> str:

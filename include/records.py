@@ -394,6 +394,7 @@ class CategoryResult:
     win_rate: WinRate
     deciding: WinRate | None = None
     """Adjusted for categories and candidates (Bonferroni): what a gate by category looks at."""
+    missing_bounds: MissingBounds = MissingBounds(None, None)
 
 
 @dataclass(frozen=True)
@@ -468,6 +469,8 @@ class CategoryChange:
     low: float | None
     high: float | None
     confidence_level: float
+    missing_bounds: MissingBounds = MissingBounds(None, None)
+    """As those of the whole change."""
 
 
 @dataclass(frozen=True)
@@ -497,6 +500,9 @@ class Change:
     left_out: LeftOut
     by_category: list[CategoryChange] = field(default_factory=list)
     """Empty unless the gate looks at categories."""
+    missing_bounds: MissingBounds = MissingBounds(None, None)
+    """The difference if every preference that only one of the runs lacks had been the worst for the
+    later run's candidate, or the best."""
 
 
 @dataclass(frozen=True)

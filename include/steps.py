@@ -54,6 +54,7 @@ from include.runs import (
     block_name,
 )
 from include.storage import RunFolder
+from include.wording import as_markdown
 
 log = getLogger(__name__)
 
@@ -363,11 +364,10 @@ def approval(run: Run, summary_uri: str | None) -> Approval | None:
     if summary["status"] != "complete" or _action(run, decision["outcome"]) != "approve":
         return None
     sentences = [comparison["sentence"] for comparison in summary["comparisons"]]
+    report = f"Report: {run.folder.at(storage.REPORT)}"
     return Approval(
         subject=f"{run.config.evaluation}: the gate says {decision['outcome']}",
-        body="\n\n".join(
-            [decision["reason"], *sentences, f"Report: {run.folder.at(storage.REPORT)}"]
-        ),
+        body="\n\n".join(map(as_markdown, [decision["reason"], *sentences, report])),
         hours=run.config.gate.approval_hours,
     )
 

@@ -45,10 +45,9 @@ def aws(aws_conn_id: str, region: str | None = None) -> Client:
     def client(service: str, **config: Any) -> Any:
         from botocore.config import Config
 
-        hook = AwsBaseHook(
-            aws_conn_id, client_type=service, region_name=region, config=Config(**config)
-        )
-        return hook.get_conn()
+        # A config given to the hook would take the place of the connection's: its proxies, retries.
+        hook = AwsBaseHook(aws_conn_id, client_type=service, region_name=region)
+        return hook.get_client_type(config=hook.config.merge(Config(**config)))
 
     return client
 

@@ -12,7 +12,7 @@ ties, but not as judgments, not towards the judge's consistency and not against 
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -30,7 +30,14 @@ from include.intervals import (
     sign_test,
 )
 from include.lengths import by_length
-from include.preferences import ResolvedPair, count_orders, resolve_pairs, unit_of, units_of
+from include.preferences import (
+    ResolvedPair,
+    count_orders,
+    in_categories,
+    resolve_pairs,
+    unit_of,
+    units_of,
+)
 from include.reconcile import Metrics, reconcile
 from include.records import (
     CategoryResult,
@@ -52,9 +59,6 @@ from include.records import (
     WinRate,
 )
 from include.wording import level, percent, plural
-
-UNCATEGORIZED = "(none)"
-"""The category of prompts without one, where others have one."""
 
 
 @dataclass(frozen=True)
@@ -189,8 +193,7 @@ def _from_rows(
     rows = resolve_pairs(pairs, judgments)
     counts = _count(rows, prompts, generation_errors)
     interval = _interval(rows, levels.deciding)
-    points = sum(row.score for row in rows if row.score is not None)
-    decided = sum(row.preference is not None for row in rows)
+    points, decided = _points(rows)
     judged = sum(pair.status == "judged" for pair in pairs)
     reliability = _reliability(rows, levels.asked)
     return _Findings(
@@ -345,11 +348,7 @@ def _without_orders(found: _Findings) -> _Findings:
 
 
 def _by_category(rows: Sequence[ResolvedPair], levels: _Levels) -> list[CategoryResult]:
-    if all(row.pair.category is None for row in rows):
-        return []
-    groups: defaultdict[str, list[ResolvedPair]] = defaultdict(list)
-    for row in rows:
-        groups[UNCATEGORIZED if row.pair.category is None else row.pair.category].append(row)
+    groups = in_categories(rows)
     intervals = len(groups) * levels.candidates
     deciding = level_of_each(levels.asked, intervals)
     return [
@@ -358,9 +357,16 @@ def _by_category(rows: Sequence[ResolvedPair], levels: _Levels) -> list[Category
             _count(members, len(members), _failures(members)),
             _as_win_rate(_interval(members, levels.asked), levels.asked),
             _as_win_rate(_interval(members, deciding), deciding, intervals, "intervals"),
+            _missing_bounds(*_points(members), len(members)),
         )
-        for category, members in sorted(groups.items())
+        for category, members in groups.items()
     ]
+
+
+def _points(rows: Sequence[ResolvedPair]) -> tuple[float, int]:
+    """Return the sum of all scores, and how many pairs have one."""
+    scores = [row.score for row in rows if row.score is not None]
+    return sum(scores), len(scores)
 
 
 def _failures(rows: Sequence[ResolvedPair]) -> GenerationErrors:
@@ -468,7 +474,7 @@ def _complete_sizes(pairs: Sequence[Pair], spoiled: int) -> list[int]:
 
     Nobody knows which pairs lack a judgment; small groups gone is the case with least information.
     """
-    sizes: defaultdict[str, int] = defaultdict(int)
+    sizes: Counter[str] = Counter()
     for pair in pairs:
         if pair.status in ("judged", "identical"):
             sizes[unit_of(pair)] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -100,6 +101,16 @@ def printable(text: str) -> str:
         ('größe.yaml', '\\x1b[2Ja\\nb')
     """
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def as_markdown(text: str) -> str:
+    r"""A text that means itself where Markdown is read.
+
+    Example:
+        >>> print(as_markdown("win rate [in *law*](x): 5 % < 6 %"))
+        win rate \[in \*law\*\](x): 5 % \< 6 %
+    """
+    return re.sub(r"([\\`*_\[\]<>|~#!&])", r"\\\1", text)
 
 
 def short(value: Any, most: int = 60) -> str:

@@ -66,8 +66,22 @@ def test_what_the_gate_says_is_not_said_twice():
 )
 def test_what_has_happened_is_what_the_gate_says_of_a_complete_run(status, outcome, event):
     found = make_summary(status=status, gate=Gate(outcome, ""))
-    assert alerts.event_of(asdict(found)) == event
-    assert alerts.event_of(None) == "failed"
+    assert alerts.event_of(asdict(found), None) == event
+    assert alerts.event_of(None, None) == "failed"
+
+
+def test_a_run_that_fails_for_another_reason_than_its_gates_has_failed():
+    passed = asdict(make_summary(gate=Gate("pass", "Wins 60 %.")))
+    assert alerts.event_of(passed, "ErasureError: texts are still there") == "failed"
+    refused = asdict(make_summary(gate=Gate("fail", "Wins 40 %.")))
+    assert alerts.event_of(refused, "ResultsError: the gate says fail: Wins 40 %.") == "fail"
+    assert told(problem="texts are still there").subject == "nightly: the run failed"
+
+
+def test_a_model_mentions_nobody_in_slack():
+    said = alerts.Message("m: gate fail", "says <!channel> and <https://evil|click> & more")
+    wanted = "m: gate fail\nsays &lt;!channel&gt; and &lt;https://evil|click&gt; &amp; more"
+    assert said.for_slack == wanted
 
 
 def test_a_subject_is_one_that_sns_takes():

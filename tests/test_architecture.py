@@ -107,7 +107,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"ledger", "pairs", "preferences", "runs", "spending", "texts", "winrate"},
     "steps": GROUND
     | {"asking", "costs", "deploy", "drift", "generate", "history", "judge", "judging", "planning"}
-    | {"preflight", "prompts", "publish", "runs", "spending", "texts", "trend"},
+    | {"preflight", "prompts", "publish", "runs", "spending", "texts", "trend", "wording"},
     "forgetting": {"erasure", "errors", "history", "names", "overview", "ownership", "storage"}
     | {"texts", "trend"},
     # the glue to Airflow
@@ -116,7 +116,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "links": {"storage"},
     "approval": {"runs", "steps", "tasks"},
     "alerts": set(),
-    "notify": {"alerts", "config", "config_files", "errors", "links", "runs", "storage"}
+    "notify": {"alerts", "config", "config_files", "errors", "links", "names", "runs", "storage"}
     | {"tasks"},
     "operators": {"asking", "cloudwatch", "errors", "judge", "ownership", "runs", "spending"}
     | {"judging", "links", "steps", "storage", "tasks"},

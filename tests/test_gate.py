@@ -145,3 +145,49 @@ def test_of_many_categories_none_fails_by_chance(seed):
     result = compare(make_pairs(1_000, category=lambda i: f"c{i % 20}"), said)
     gate = decide_gate([result], "non_inferiority", 0.1, by_category=True)
     assert gate.outcome == "pass"
+
+
+def test_a_change_that_missing_pairs_could_turn_decides_nothing():
+    pairs = make_pairs(1_000)
+    missing = 49  # won last time, and without a response now
+    later = [
+        replace(pair, status="candidate_failed", candidate=None) if n < missing else pair
+        for n, pair in enumerate(pairs)
+    ]
+    before, after = judge(pairs, [WIN] * 1_000), judge(later[missing:], [WIN] * (1_000 - missing))
+    both = resolve_pairs(pairs, before), resolve_pairs(later, after)
+    change = compare_runs(*both, candidate="claude", confidence_level=0.95)
+    bounds = change.missing_bounds
+    assert (change.difference, bounds.low, bounds.high) == (0, pytest.approx(-0.049), 0)
+    comparison = replace(compare(pairs, [WIN] * 1_000), change=change)
+    gate = regression(comparison, 0.02)
+    assert gate.outcome == "inconclusive" and "the missing pairs could change that" in gate.reason
+    assert regression(comparison, 0.05).outcome == "pass"
+
+
+def test_what_neither_run_knows_says_nothing_of_a_change():
+    pairs = make_pairs(100)
+    unknown = [replace(each, status="too_long") for each in pairs[:40]] + pairs[40:]
+    both = [resolve_pairs(unknown, judge(pairs[40:], [WIN] * 60)) for _ in range(2)]
+    change = compare_runs(*both, candidate="claude", confidence_level=0.95)
+    assert (change.missing_bounds.low, change.missing_bounds.high) == (0, 0)
+
+
+def test_a_category_whose_missing_pairs_could_turn_it_does_not_fail_the_gate():
+    pairs = make_pairs(200, category=halves)
+    said = [WIN] * 100 + [LOSS] * 100
+    low = compare(pairs, said)
+    assert decide_gate([low], "non_inferiority", 0.1, by_category=True).outcome == "fail"
+    half = [replace(p, status="baseline_failed", baseline=None) for p in pairs[100:160]]
+    few = compare([*pairs[:100], *half, *pairs[160:]], said)
+    law = few.by_category[1]
+    assert law.deciding.high < 0.4 and law.missing_bounds.high == pytest.approx(0.6)
+    assert decide_gate([few], "superiority", 0.0, by_category=True).outcome != "fail"
+
+
+def test_prompts_without_a_category_are_one_where_others_have_one():
+    before, after = [WIN] * 200, [WIN] * 100 + [LOSS] * 100
+    result = runs(before, after, category=lambda i: "code" if i < 100 else None)
+    assert [each.category for each in result.change.by_category] == ["(none)", "code"]
+    gate = regression(result, 0.45, by_category=True)
+    assert gate.outcome == "fail" and "in (none) is" in gate.reason

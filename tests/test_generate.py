@@ -434,6 +434,24 @@ def test_progress_says_how_far_a_shard_is(
     assert stored["done"] == 59
 
 
+def test_a_short_shard_fails_only_if_its_model_does() -> None:
+    refused = tally([Response("p500", "m", "refused", None)])
+    refused.check("m", 0.05, of=501)
+    failed = tally([Response(f"p{n}", "m", "error", None, "X", "why") for n in range(26)])
+    failed.check("m", 0.05, of=520)
+    with pytest.raises(GenerationError, match="26 of 26 responses cannot be used"):
+        failed.check("m", 0.05, of=519)
+
+
+def test_a_shard_in_which_asking_was_given_up_fails_however_few_they_are() -> None:
+    rows = [Response(f"p{n}", "m", "error", None, kind, "why") for n, kind in enumerate("AB")]
+    rows.append(Response("p2", "m", "error", None, "NotAsked", "the last 50 failed"))
+    with pytest.raises(GenerationError, match=r"m: asking was given up:\n.*1 x NotAsked"):
+        tally([rows[-1]]).check("m", 0.05, of=10_000)
+    with pytest.raises(GenerationError, match="asking was given up"):
+        tally(rows).check("m", 0.05, of=10_000)
+
+
 def test_too_many_failures_are_told_with_the_three_commonest_and_an_example_each() -> None:
     def error(number: int, kind: str) -> Response:
         return Response(f"p{number}", "m", "error", None, kind, f"why {kind}")

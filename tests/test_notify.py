@@ -129,6 +129,15 @@ def test_a_way_that_does_not_work_silences_no_other(
     assert f"cannot tell {missing} by sns" in caplog.text
 
 
+def test_a_run_that_cannot_be_read_is_told_by_its_file(aws: Sandbox, mailbox: Mailbox) -> None:
+    record = {**new_run(aws, config("s3://b/p.jsonl")).record, "uri": "s3://b/gone"}
+    after_gate({"evaluation": "nightly", "alerts": [mail()]})(context(record))
+    (letter,) = mailbox.letters
+    text = letter.content.decode()
+    assert "Subject: nightly: the run failed" in text
+    assert "the run cannot be read" in _plain(text)
+
+
 def test_a_run_that_ends_before_its_config_is_told_by_its_file(
     aws: Sandbox, mailbox: Mailbox
 ) -> None:
