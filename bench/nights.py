@@ -172,7 +172,7 @@ class Nights:
     def _state(self, name: str, night: int) -> str | None:
         """Return the state of a run; None if there is none."""
         path = f"/dags/{dag_id(name)}/dagRuns"
-        runs = nights_counted.pages(self._get, path, "dag_runs")
+        runs = local.pages(self._get, path, "dag_runs")
         return next((r["state"] for r in runs if r["dag_run_id"] == run_id_of(night)), None)
 
     def _said(self, night: int) -> str:

@@ -13,16 +13,10 @@ from typing import Any
 from urllib.parse import quote
 
 from include import names, storage, trend
+from include.config_files import load_environment
 from include.storage import RunFolder
 from include.trend import TrendRow
-from scripts.local import ENDED
-
-Get = Callable[[str], Any]
-"""Asks Airflow's REST API for a path."""
-
-OUTPUT = "s3://nova-judge-sandbox/nova-judge"
-PAGE = 100
-"""Airflow answers with no more at once."""
+from scripts.local import ENDED, Get, pages
 
 NIGHT = re.compile(r"night-(\d+)$")
 
@@ -200,7 +194,8 @@ def _batch_jobs(bedrock: Any, status: str) -> list[str]:
 def runs_of(get: Get, s3: Any, evaluation: str, night: int | None = None) -> Iterator[Run]:
     """Yield the runs of an evaluation: of all nights, or of one."""
     rows: defaultdict[str, list[TrendRow]] = defaultdict(list)
-    for row in trend.read(RunFolder(s3, OUTPUT), evaluation):
+    output = RunFolder(s3, load_environment("sandbox").output_s3_uri)
+    for row in trend.read(output, evaluation):
         rows[row.run_id].append(row)
     path = f"/dags/{names.dag_id(evaluation)}/dagRuns"
     for run in pages(get, path, "dag_runs"):
@@ -223,17 +218,6 @@ def _retries(tasks: Iterator[dict[str, Any]]) -> Counter[str]:
     for each in tasks:
         retries[each["task_id"]] += max(0, each["try_number"] - 1)
     return +retries
-
-
-def pages(get: Get, path: str, key: str) -> Iterator[dict[str, Any]]:
-    """Yield everything below a path of Airflow's API, page by page."""
-    offset = 0
-    while True:
-        answer = get(f"{path}?limit={PAGE}&offset={offset}")
-        yield from answer[key]
-        offset += len(answer[key])
-        if not answer[key] or offset >= answer["total_entries"]:
-            return
 
 
 def _asked_again(s3: Any, run_folder: str) -> int:

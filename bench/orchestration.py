@@ -141,8 +141,7 @@ def by_the_dag(place: local.Place, source: Path) -> tuple[float, float]:
         time.sleep(1)
     if run["state"] == "failed":
         raise local.LocalError(f"the run failed; see {place.state}/airflow/logs")
-    tasks = api.call("GET", f"{path}/taskInstances?limit=100")["task_instances"]
-    (report,) = [task["end_date"] for task in tasks if task["task_id"] == "report"]
+    (report,) = [task["end_date"] for task in api.tasks(path) if task["task_id"] == "report"]
     since, *until = map(datetime.fromisoformat, (run["queued_at"], report, run["end_date"]))
     to_report, to_end = ((each - since).total_seconds() for each in until)
     return to_report, to_end

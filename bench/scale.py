@@ -92,9 +92,8 @@ def measured(
 ) -> Iterator[Result]:
     """Yield seconds of the stages, requests, bytes and processor time."""
     case = f"{prompts:,} prompts, two models"
-    run_id = quote(summary["run_id"])
-    path = f"/dags/{GENERAL_DAG}/dagRuns/{run_id}/taskInstances?limit=1000"
-    tasks = local.Api(place).call("GET", path)["task_instances"]
+    run = f"/dags/{GENERAL_DAG}/dagRuns/{quote(summary['run_id'])}"
+    tasks = local.Api(place).tasks(run)
     stages: dict[str, list[tuple[datetime, datetime]]] = {}
     for task in tasks:
         if task["start_date"] and task["end_date"]:

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from include.names import TAKEN
 from include.prices import Prices
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
@@ -601,6 +602,13 @@ class Evaluation(Strict):
     confidence_level: Annotated[float, Field(gt=0.5, lt=1)] = Field(
         0.95, description="Of the interval that decides."
     )
+
+    @field_validator("evaluation")
+    @classmethod
+    def _name_is_free(cls, name: str) -> str:
+        if name in TAKEN:
+            raise ValueError(f"{name!r} is the folder of something else; write {name}-evaluation")
+        return name
 
     @model_validator(mode="after")
     def _what_is_not_kept_is_not_reused(self) -> Evaluation:

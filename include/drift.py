@@ -124,7 +124,7 @@ def why_due(
     """
     if not rounds:
         return "they were never judged"
-    if image != rounds[-1].image:
+    if image.is_another(rounds[-1].image):
         return "the judge's image is another"
     if runs_since >= every:
         return f"{plural(runs_since, 'run')} since the last time"
@@ -287,12 +287,10 @@ def doubt(
         return None
     if change and change.verdict == "changed":
         return change.sentence
-    before = image_of(accepted)
-    known = None not in (before.digest, image.digest)
     differing = [
         what
         for what, differs in (
-            ("image", before.uri != image.uri or (known and before.digest != image.digest)),
+            ("image", image.is_another(image_of(accepted))),
             ("recipe", accepted.provenance.get("digests", {}).get("recipe") != recipe),
         )
         if differs

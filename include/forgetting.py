@@ -19,7 +19,7 @@ from include.errors import ConfigError
 from include.ownership import MAX_AGE
 from include.storage import RunFolder
 
-NO_EVALUATIONS = {"anchors", "history", texts.NOTES.rstrip("/")}
+NO_EVALUATIONS = {*names.TAKEN, texts.NOTES.rstrip("/")}
 """Folders right below `output_s3_uri` that hold no runs."""
 NO_RUNS = {"accepted"}
 """Folders right below an evaluation's that are no runs."""

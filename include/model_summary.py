@@ -198,7 +198,7 @@ def _constant(model: ModelSummary) -> Iterable[Notice]:
         yield Notice(
             "constant_answers",
             f"{model.name} gives the same response to {said.count:,} of {said.prompts:,} prompts, "
-            f"e.g. {said.prompt_id}" + (f': "{said.text}"' if said.text else ""),
+            f"e.g. {said.prompt_id}",
         )
 
 

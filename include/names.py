@@ -33,6 +33,9 @@ def run_slug(dag_id: str, run_id: str) -> str:
 
 GENERAL_DAG = "nova_llm_judge"
 
+TAKEN = ("anchors", "history")
+"""Folders below `output_s3_uri` that hold no runs: no evaluation may be called so."""
+
 
 def dag_id(stem: str) -> str:
     """Name the DAG of an evaluation's file.

@@ -218,9 +218,10 @@ def volumes(config: RunConfig) -> list[Finding]:
     if not config.environment.volume_kms_key_arn:
         return []
     findings = []
-    if judge_table.has_local_storage(config.judge.instance_type):
+    types = dict.fromkeys(judge.instance_type for judge in config.judges)
+    for instance_type in filter(judge_table.has_local_storage, types):
         message = (
-            f"{config.judge.instance_type} has disks of its own, which the instance encrypts; "
+            f"{instance_type} has disks of its own, which the instance encrypts; "
             "AWS refuses volume_kms_key_arn for it"
         )
         fix = "set volume_kms_key_arn to null; kms_key_arn still encrypts the output"

@@ -683,6 +683,11 @@ class JudgeImage:
     digest: str | None
     """Of the image that the URI's tag pointed to then; None: not known."""
 
+    def is_another(self, than: JudgeImage) -> bool:
+        """Whether it is surely not the same: a digest that is not known tells nothing."""
+        known = None not in (self.digest, than.digest)
+        return self.uri != than.uri or (known and self.digest != than.digest)
+
 
 @dataclass(frozen=True)
 class JudgeRound:

@@ -16,9 +16,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -189,6 +190,23 @@ def start_airflow(place: Place) -> None:
 ENDED = ("success", "failed")
 """States of a DAG run that is over."""
 
+PAGE = 100
+"""Airflow answers with no more at once."""
+
+Get = Callable[[str], Any]
+"""Asks Airflow's REST API for a path."""
+
+
+def pages(get: Get, path: str, key: str) -> Iterator[dict[str, Any]]:
+    """Yield everything below a path of Airflow's API, page by page."""
+    offset = 0
+    while True:
+        answer = get(f"{path}?limit={PAGE}&offset={offset}")
+        yield from answer[key]
+        offset += len(answer[key])
+        if not answer[key] or offset >= answer["total_entries"]:
+            return
+
 
 class Api:
     """Airflow's REST API, as far as the commands need it."""
@@ -247,6 +265,11 @@ class Api:
         if not answer.ok:
             raise requests.HTTPError(f"{method} {path}: {answer.status_code} {answer.text[:2000]}")
         return answer.json() if answer.content else None
+
+    def tasks(self, run: str) -> list[dict[str, Any]]:
+        """Return all task instances of a run, which is named by its path."""
+        get = partial(self.call, "GET")
+        return list(pages(get, f"{run}/taskInstances", "task_instances"))
 
     def ready(self, since: datetime | None = None) -> bool:
         """Whether the scheduler is alive and the DAG is known, as its file has been since then."""

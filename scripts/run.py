@@ -71,8 +71,7 @@ class Watch:
 
     def tasks(self) -> list[dict[str, Any]]:
         """Return all task instances, and print what has changed."""
-        answer = self.api.call("GET", f"{self.path}/taskInstances?limit=1000")
-        instances: list[dict[str, Any]] = answer["task_instances"]
+        instances = self.api.tasks(self.path)
         for each in sorted(instances, key=lambda t: t["start_date"] or "~"):
             key, state = (each["task_id"], each["map_index"]), each["state"] or "waiting"
             if self.seen.get(key) != state and state in ENDED | TOLD:

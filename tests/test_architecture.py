@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": set(),
     "storage": set(),
     "prices": set(),
-    "config": {"prices"},
+    "config": {"names", "prices"},
     "config_files": {"config", "errors", "files", "prices", "wording"},
     "recipes": {"errors", "files", "judge_table", "wording"},
     "trigger_form": {"config", "config_files", "recipes"},

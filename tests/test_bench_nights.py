@@ -10,11 +10,12 @@ import pytest
 from scipy.stats import binomtest
 from summaries import make_comparison, make_summary
 
-from bench import nights, nights_counted, nights_evaluations
+from bench import nights, nights_evaluations
 from bench.nights_counted import Counted, Run
 from include import trend
 from include.config_files import load_evaluation, resolve_config
 from include.storage import RunFolder
+from scripts.local import pages
 
 NAMES = list(nights_evaluations.EVALUATIONS)
 BEGAN = datetime(2026, 1, 5, 6, tzinfo=UTC)
@@ -138,4 +139,4 @@ def test_everything_is_read_page_by_page() -> None:
         offset = int(query["offset"])
         return {"dag_runs": rows[offset : offset + 100], "total_entries": 250}
 
-    assert list(nights_counted.pages(get, "/dags", "dag_runs")) == rows
+    assert list(pages(get, "/dags", "dag_runs")) == rows

@@ -76,6 +76,9 @@ def test_anchors_are_judged_first_for_another_image_and_every_few_runs() -> None
     rounds = [judge_round(1)]
     assert drift.why_due([], OLD, 0, 10) == "they were never judged"
     assert drift.why_due(rounds, NEW, 0, 10) == "the judge's image is another"
+    unknown = replace(OLD, digest=None)
+    assert drift.why_due(rounds, unknown, 0, 10) is None  # nor is a job paid when it is known again
+    assert drift.why_due([replace(rounds[-1], image=unknown)], OLD, 0, 10) is None
     assert drift.why_due(rounds, OLD, 10, 10) == "10 runs since the last time"
     assert drift.why_due(rounds, OLD, 9, 10) is None
 

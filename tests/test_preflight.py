@@ -183,6 +183,9 @@ def test_a_volume_key_is_refused_for_a_judge_with_disks_of_its_own() -> None:
     assert (judge.level, model.level) == ("refused", "warning")
     assert "ml.g5.12xlarge" in judge.message
     assert "ml.g5.2xlarge, ml.g5.4xlarge" in model.message
+    other = {"recipe": "nova_lite_llm_judge", "instance_type": "ml.p4d.24xlarge"}
+    judges = preflight.volumes(config(key, judge={"second": other}))[:2]
+    assert [each.message.split()[0] for each in judges] == ["ml.g5.12xlarge", "ml.p4d.24xlarge"]
     assert preflight.volumes(config()) == []
 
 

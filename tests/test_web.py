@@ -277,8 +277,11 @@ def test_two_runs_are_compared_prompt_by_prompt(
     pairs = [Pair(f"p{n}", f"Question {n}? {HOSTILE}", "a", "b", "judged") for n in range(120)]
     browse.write(other, "claude", resolve_pairs(pairs, judge(pairs, [LOSS] * 120)), [])
     overview.add(output, trend.rows(summary, other))
+    known = {"confidence_level": 0.99, "candidates": [{"name": "claude"}, {"name": "gemma"}]}
+    other.write(storage.CONFIG, json.dumps({"config": known}))
     answer = client.get("/evaluations/sandbox/nightly", params={"a": RUN_ID, "b": "other"})
     assert "claude wins 0 % of 120 shared prompts, 92 % before" in answer.text
+    assert "(99.5 % interval" in answer.text and "99 % for all 2 candidates together" in answer.text
     again = client.get("/evaluations/sandbox/nightly", params={"a": RUN_ID, "b": "no such run"})
     assert "cannot be compared pair by pair" in again.text
 

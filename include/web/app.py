@@ -53,8 +53,8 @@ OF_REPORT = (
 )
 """Content Security Policies: of our pages, and of a report, which has its style inside."""
 
-FILE = re.compile(r"summary\.json|report\.html|charts/[\w.-]+\.(png|svg|csv)")
-"""What may be downloaded of a run folder."""
+CHART = re.compile(r"charts/[\w.-]+\.(png|svg|csv)")
+"""What whoever may see a run may download of its folder."""
 TYPES = {
     "json": "application/json",
     "html": "text/html; charset=utf-8",
@@ -184,7 +184,8 @@ def _changes(
         except output.s3.exceptions.NoSuchKey:
             changes[name] = None
             continue
-        changes[name] = pages.change(earlier, later, name, 0.95)
+        config = json.loads(folders[1].read(storage.CONFIG))["config"]
+        changes[name] = pages.change(earlier, later, name, config)
     return changes
 
 
@@ -218,10 +219,11 @@ def run(request: Request, user: GetUserDep, dag_id: str, run_id: str) -> Respons
 
 def _files(folder: RunFolder, texts: bool) -> list[str]:
     """Name what of a run can be downloaded."""
-    there = [*folder.names("summary.json"), *folder.names("charts/")]
-    there += folder.names("report.html") if texts else []
-    found = [name for name in there if FILE.fullmatch(name)]
-    return [*found, "evidence.zip"] if texts and storage.SUMMARY in found else found
+    charts = [name for name in folder.names("charts/") if CHART.fullmatch(name)]
+    if not texts:
+        return charts
+    summary, report = folder.names(storage.SUMMARY), folder.names(storage.REPORT)
+    return [*summary, *charts, *report, *(["evidence.zip"] if summary else [])]
 
 
 @router.get(f"{RUN}/report", dependencies=[Depends(see_texts)])
@@ -236,6 +238,12 @@ def report_file(dag_id: str, run_id: str) -> Response:
     return _file(dag_id, run_id, storage.REPORT, _attachment("report.html"))
 
 
+@router.get(f"{RUN}/files/summary.json", dependencies=[Depends(see_texts)])
+def summary_file(dag_id: str, run_id: str) -> Response:
+    """Return the summary to be kept: errors in it may quote prompts, and models are quoted."""
+    return _file(dag_id, run_id, storage.SUMMARY, _attachment("summary.json"))
+
+
 @router.get(f"{RUN}/files/evidence.zip", dependencies=[Depends(see_texts)])
 def evidence(dag_id: str, run_id: str) -> Response:
     """Return all that the verdict rests on, texts included, as one file to be kept."""
@@ -248,8 +256,8 @@ def evidence(dag_id: str, run_id: str) -> Response:
 
 @router.get(f"{RUN}/files/{{name:path}}", dependencies=[Depends(see_run)])
 def file(dag_id: str, run_id: str, name: str) -> Response:
-    """Return a file of a run, without texts of models, to be kept."""
-    if not FILE.fullmatch(name) or name == storage.REPORT:
+    """Return a chart, or its numbers, to be kept."""
+    if not CHART.fullmatch(name):
         raise HTTPException(404, "There is no such file.")
     return _file(dag_id, run_id, name, _attachment(name.rpartition("/")[2]))
 

@@ -194,14 +194,22 @@ def neighbours(rows: Sequence[IndexRow], place: int) -> tuple[int | None, int | 
 
 
 def change(
-    earlier: Sequence[IndexRow], later: Sequence[IndexRow], candidate: str, confidence_level: float
+    earlier: Sequence[IndexRow], later: Sequence[IndexRow], candidate: str, config: dict[str, Any]
 ) -> Change:
-    """Compare two runs, prompt by prompt."""
+    """Compare two runs, prompt by prompt, as the later one's report does.
+
+    Args:
+        earlier: Its pairs.
+        later: Its pairs.
+        candidate: Whose.
+        config: Of the later run, as its folder has it.
+    """
     return compare_runs(
         map(_resolved, earlier),
         map(_resolved, later),
         candidate=candidate,
-        confidence_level=confidence_level,
+        confidence_level=config["confidence_level"],
+        candidates=len(config["candidates"]),
     )
 
 

@@ -31,6 +31,7 @@ def limits(**more: Any) -> dict[str, Any]:
 
 CASES: list[Case] = [
     no("a key that is nearly one", {"judg": {}}, "judg: there is no such key", "mean 'judge'"),
+    no("a folder's name", {"evaluation": "history"}, "evaluation: 'history' is the folder of"),
     no("a key of a section", {"gate": {"marge": 1}}, "gate.marge", "did you mean 'margin'"),
     no("a key of 1 MB", {"x" * 10**6: 1}, "xxx"),
     no("a key in colour", {"\x1b[31mx": 1}, "\\x1b[31mx: there is no such key"),
