@@ -36,7 +36,7 @@ CHANCE = 0.05
 """A smaller p-value says that a judge prefers one of two identical responses by their places."""
 
 SAID: dict[Kind, str] = {
-    "identical": "finds two identical responses equal",
+    "identical": "prefers neither of two identical responses, both orders heard,",
     "swapped": "keeps its preference when two responses change places in its input",
     "null": "prefers a response to none",
     "truncated": "prefers a whole response to its beginning",

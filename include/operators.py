@@ -141,7 +141,8 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
             return self._next(context, str(error), choice)
         if self.config.get("priced"):
             variant, since = endpoint_config["ProductionVariants"][0], description["CreationTime"]
-            spending.endpoint_created(_folder(self.run), self.config["model"], variant, since)
+            folder, model = _folder(self.run), self.config["model"]
+            spending.endpoint_created(folder, model, self._name, variant, since)
         if description["EndpointStatus"] == "Failed":  # an earlier try's
             return self._next(context, description["FailureReason"], choice)
         startup = endpoint_config["ProductionVariants"][0][

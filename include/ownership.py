@@ -94,6 +94,11 @@ class Resource:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def run_uri(self) -> str:
+        """Folder of the run that created it."""
+        return _text(self.tags.get(RUN, ""))
+
+    @property
     def run(self) -> tuple[str, str]:
         """DAG id and run id of the run that created it."""
         return _text(self.tags.get(DAG_ID, "")), _text(self.tags.get(RUN_ID, ""))
@@ -151,7 +156,7 @@ def clean(
     removals: list[Removal] = []
     kept: list[str] = []
     for resource in owned(sagemaker, bedrock):
-        if not f"{_text(resource.tags.get(RUN, ''))}/".startswith(f"{output_uri.rstrip('/')}/"):
+        if not f"{resource.run_uri}/".startswith(f"{output_uri.rstrip('/')}/"):
             continue
         reason = outlived(resource, run_state, max_age, now)
         if reason and dry_run:

@@ -203,20 +203,22 @@ def note_job(folder: RunFolder, key: str, job_name: str) -> None:
 
 
 def endpoint_created(
-    folder: RunFolder, model: str, variant: dict[str, Any], created_at: datetime
+    folder: RunFolder, model: str, name: str, variant: dict[str, Any], created_at: datetime
 ) -> None:
     """Note since when an endpoint costs money; noting it again changes nothing.
 
     Args:
         folder: Of the run.
         model: The model's name.
-        variant: The endpoint's production variant.
+        name: The endpoint's.
+        variant: Its production variant.
         created_at: What SageMaker says.
     """
     lives = _lives(folder, model)
     key = created_at.astimezone(UTC).isoformat()
     if key not in lives:
         lives[key] = {
+            "endpoint_name": name,
             "instance_type": variant["InstanceType"],
             "instances": variant["InitialInstanceCount"],
             "deleted_at": None,
@@ -232,6 +234,14 @@ def endpoint_deleted(folder: RunFolder, model: str) -> None:
         life["deleted_at"] = now
     if still:
         folder.write(_endpoint(model), json.dumps(lives, indent=2))
+
+
+def endpoint_removed(folder: RunFolder, name: str) -> None:
+    """Note the same of an endpoint that the janitor has deleted, known by its name alone."""
+    for stored in folder.names("spent/endpoints/"):
+        model = stored.removeprefix("spent/endpoints/").removesuffix(".json")
+        if any(life.get("endpoint_name") == name for life in _lives(folder, model).values()):
+            endpoint_deleted(folder, model)
 
 
 def _endpoint(model: str) -> str:

@@ -14,7 +14,7 @@ from airflow.sdk import Asset, Connection, Param, task
 from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
-from include import account, ownership, steps, texts
+from include import account, ownership, spending, steps, texts
 from include.config import Environment
 from include.config_files import load_environment, overridden
 from include.errors import AccountError, GenerationError, JudgeError
@@ -160,6 +160,10 @@ def clean(environment: str, **context: Any) -> list[str]:
         )
         lines = [str(removal) for removal in removals]
         print("\n".join(lines) or "Nothing has outlived its run")  # noqa: T201 - the task's log
+        for each in removals:
+            if (each.resource.kind, each.outcome) == ("endpoint", "deleted"):
+                folder = RunFolder(client("s3"), each.resource.run_uri)
+                spending.endpoint_removed(folder, each.resource.name)
         output = RunFolder(client("s3"), where.output_s3_uri)
         swept = texts.sweep(output, state, max_age=max_age, dry_run=dry_run)
     print("\n".join(swept) or "No text is to go")  # noqa: T201

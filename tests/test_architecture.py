@@ -112,7 +112,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"texts", "trend"},
     # the glue to Airflow
     "tasks": {"account", "config", "config_files", "errors", "forgetting", "ownership", "runs"}
-    | {"links", "steps", "storage", "texts"},
+    | {"links", "spending", "steps", "storage", "texts"},
     "links": {"storage"},
     "approval": {"runs", "steps", "tasks"},
     "alerts": set(),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -38,6 +39,7 @@ from include.operators import (
 from include.records import OVER_BUDGET, Pair, Response
 from include.runs import JudgeJob, Run, Shard
 from include.spending import Cap, Spending
+from include.tasks import clean
 from include.web import spent
 
 TINY = {
@@ -180,7 +182,8 @@ def test_an_endpoint_costs_from_its_creation_to_its_deletion_however_often_its_t
     (first, life), *others = json.loads(run.folder.read("spent/endpoints/tiny.json")).items()
     assert not others
     assert datetime.fromisoformat(first) == created
-    assert life == {"instance_type": "ml.g5.2xlarge", "instances": 1, "deleted_at": None}
+    told = {"endpoint_name": name, "instance_type": "ml.g5.2xlarge", "instances": 1}
+    assert life == {**told, "deleted_at": None}
     before = amounts(run)["endpoint of tiny"]
     time.sleep(1)
     assert amounts(run)["endpoint of tiny"] - before > 0.9 * 1.8 / 3600
@@ -189,6 +192,27 @@ def test_an_endpoint_costs_from_its_creation_to_its_deletion_however_often_its_t
     delete.execute({})
     after = amounts(run)
     delete.execute({})
+    time.sleep(0.5)
+    assert amounts(run) == after
+
+
+def test_an_endpoint_that_the_janitor_has_deleted_costs_nothing_any_more(
+    aws: Sandbox, rows: str
+) -> None:
+    run = new_run(aws, config(rows, baseline=TINY))
+    steps.load_prompts(run)
+    deployment = steps.reserve(run, [])[0]
+    with pytest.raises(TaskDeferred):
+        operator(DeployEndpointOperator, run, deployment).execute({})
+    in_service(aws, deployment["endpoint_name"])
+    state = {
+        "get_dr_count": lambda states, **_: "success" in states,
+        "get_task_states": lambda **_: {},
+    }
+    params = {"dry_run": False, "max_age_hours": 26}
+    lines = clean.function("sandbox", ti=SimpleNamespace(**state), params=params)
+    assert any(deployment["endpoint_name"] in line for line in lines)
+    after = amounts(run)
     time.sleep(0.5)
     assert amounts(run) == after
 
