@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from include import panels
 from include.panels import COLOURS, INK, PAGE, WIDTH, Panel, literal
 from include.records import Board, Comparison
+from include.wording import as_cell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 RESOLUTION = 110
 """Dots per inch of a PNG."""
 COLUMNS = 3
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -126,21 +126,11 @@ def together(panels: Sequence[Panel], title: str) -> tuple[bytes, bytes]:
 
 
 def table(panel: Panel) -> str:
-    """Return a panel's numbers as CSV; text that a spreadsheet would take for a formula is quoted.
-
-    References:
-        OWASP, CSV Injection: a single quote in front of =, +, -, @, tab and carriage return.
-    """
+    """Return a panel's numbers as CSV, without formulas."""
     target = io.StringIO()
     writer = csv.DictWriter(target, list(panel.rows[0]) if panel.rows else [])
     writer.writeheader()
-    for row in panel.rows:
-        writer.writerow(
-            {
-                key: f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
-                for key, value in row.items()
-            }
-        )
+    writer.writerows({key: as_cell(value) for key, value in row.items()} for row in panel.rows)
     return target.getvalue()
 
 

@@ -30,13 +30,12 @@ from airflow.sdk.exceptions import AirflowFailException
 from include import asking, cloudwatch, judge, judging, spending, steps
 from include.errors import DeploymentError, GenerationError, JudgeJobError
 from include.links import ContainerLogLink, SageMakerEndpointLink, SageMakerJobLink
-from include.ownership import IN_PROGRESS
+from include.ownership import IN_PROGRESS, is_gone
 from include.runs import BatchJob, Deployment, JudgeJob, Run, RunRecord, open_run
 from include.storage import RunFolder
 from include.tasks import aws, readable_errors
 
 ALREADY_THERE = "Cannot create already existing"
-NOT_THERE = "Could not find"
 CAPACITY = ("InsufficientInstanceCapacity", "CapacityError", "ResourceLimitExceeded")
 
 FINAL = ("AlgorithmError", "ClientError")
@@ -611,7 +610,7 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
         try:
             return self.hook.describe_training_job(name)
         except ClientError as error:
-            if "not found" in str(error) or NOT_THERE in str(error):
+            if is_gone(error):
                 return None
             raise
 
@@ -765,7 +764,7 @@ def _unless_gone(delete: Callable[..., Any], **request: str) -> None:
     try:
         delete(**request)
     except ClientError as error:
-        if not error.response["Error"]["Message"].startswith(NOT_THERE):
+        if not is_gone(error):
             raise
 
 

@@ -53,6 +53,11 @@ NOT_HERE = ("AccessDeniedException", "UnrecognizedClientException")
 """Who may not list batch jobs has none: a run that starts some needs that permission."""
 
 
+def is_gone(error: Any) -> bool:
+    """Whether SageMaker refuses (botocore's ClientError) because what it was asked for is gone."""
+    return str(error.response["Error"]["Message"]).startswith(GONE)
+
+
 def tags(
     environment: str,
     evaluation: str,
@@ -268,7 +273,7 @@ def _tags_of(sagemaker: Any, arn: str) -> dict[str, str]:
         pages = sagemaker.get_paginator("list_tags").paginate(ResourceArn=arn)
         return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
     except sagemaker.exceptions.ClientError as error:
-        if error.response["Error"]["Message"].startswith(GONE):
+        if is_gone(error):
             return {}
         raise
 
@@ -286,7 +291,7 @@ def _remove(sagemaker: Any, bedrock: Any, resource: Resource, reason: str) -> Re
         calls[resource.kind]()
     except client.exceptions.ClientError as error:
         said, code = error.response["Error"]["Message"], error.response["Error"]["Code"]
-        if not (said.startswith(GONE) or code in OVER or STATE in said):
+        if not (is_gone(error) or code in OVER or STATE in said):
             later = said.startswith(IN_PROGRESS)
             return Removal(resource, reason, "not yet" if later else "refused", said)
     return Removal(resource, reason, "stopped" if resource.kind in JOBS else "deleted")

@@ -14,6 +14,7 @@ from include.config import BedrockModel, Environment, RunConfig, SageMakerModel
 from include.errors import ConfigError
 from include.findings import Finding, Level, attempt, code, refusals
 from include.judge import max_runtime_seconds
+from include.ownership import is_gone
 from include.recipes import Recipe
 from include.storage import read_uri, split_uri
 
@@ -135,7 +136,7 @@ def _endpoint(model: SageMakerModel, sagemaker: Any) -> list[Finding]:
                 message = f"{component} belongs to endpoint {described['EndpointName']}"
                 return [Finding("refused", what, message, "correct the model's file")]
     except ClientError as error:
-        if "Could not find" not in str(error):
+        if not is_gone(error):
             raise
         fix = f"correct the model's file, or deploy {name} first"
         return [Finding("refused", what, f"there is no {name}", fix)]

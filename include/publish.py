@@ -107,13 +107,9 @@ def publish(
     screened = [*_canaries(folder), *screens.of_responses(models)]
     if not config.store_text:
         models = [model_summary.without_texts(model) for model in models]
-    comparisons = [COMPARISON.validate_python(result["comparison"]) for result in results]
-    comparisons = screens.applied(comparisons, screened)
-    comparisons = [_with_second(config, folder, each) for each in comparisons]
     accepted = history.last_accepted(folder, started_at)
     earlier = SUMMARY.validate_json(accepted.read(storage.SUMMARY)) if accepted else None
-    if accepted and earlier:
-        comparisons = [_with_change(config, folder, c, accepted, earlier) for c in comparisons]
+    comparisons = _comparisons(config, folder, results, screened, accepted, earlier)
     recipe, image = folder.read(storage.RECIPE), _judge_image(config, results)
     judge_change = drift.since_accepted(
         folder,
@@ -147,12 +143,7 @@ def publish(
         run_id=run_id,
         started_at=started_at,
         ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        environment=SummaryEnvironment(
-            name=config.environment.name,
-            kind=config.environment.kind,
-            account_id=config.environment.account_id,
-            region=config.environment.region,
-        ),
+        environment=_environment(config),
         provenance=provenance,
         gate=decision,
         warnings=[
@@ -191,6 +182,28 @@ def publish(
     trend.write(output, summary, folder)
     overview.add(output, trend.rows(summary, folder))
     return _write_summary(summary, folder)
+
+
+def _comparisons(
+    config: RunConfig,
+    folder: RunFolder,
+    results: Sequence[dict[str, Any]],
+    screened: Sequence[Screen],
+    accepted: RunFolder | None,
+    earlier: Summary | None,
+) -> list[Comparison]:
+    """Return the comparisons with what screens, the second judge and the accepted run say."""
+    found = [COMPARISON.validate_python(result["comparison"]) for result in results]
+    found = screens.applied(found, screened)
+    found = [_with_second(config, folder, each) for each in found]
+    if accepted and earlier:
+        found = [_with_change(config, folder, each, accepted, earlier) for each in found]
+    return found
+
+
+def _environment(config: RunConfig) -> SummaryEnvironment:
+    where = config.environment
+    return SummaryEnvironment(where.name, where.kind, where.account_id, where.region)
 
 
 def publish_labels(folder: RunFolder) -> Summary:

@@ -16,6 +16,7 @@ from typing import Any
 from include import costs, ledger
 from include.config import BedrockModel, RunConfig
 from include.costs import Estimate, Use
+from include.ownership import is_gone
 from include.prices import Prices
 from include.storage import DIGESTS, ESTIMATE, RunFolder
 
@@ -177,7 +178,7 @@ def _described(sagemaker: Any, job_name: str) -> Any:
     try:
         return sagemaker.describe_training_job(TrainingJobName=job_name)
     except ClientError as error:
-        if "not found" in str(error):
+        if is_gone(error):
             return None
         raise
 

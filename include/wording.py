@@ -103,6 +103,22 @@ def printable(text: str) -> str:
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def as_cell(value: Any) -> Any:
+    """A value that means itself in a spreadsheet: no text is taken for a formula.
+
+    References:
+        OWASP, CSV Injection: a single quote in front of =, +, -, @, tab and carriage return.
+
+    Example:
+        >>> as_cell("=1+1"), as_cell(-1), as_cell("1")
+        ("'=1+1", -1, '1')
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
 def as_markdown(text: str) -> str:
     r"""A text that means itself where Markdown is read.
 

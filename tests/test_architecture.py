@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "permissions": {"bedrock_models", "config", "findings", "judge_table", "storage"},
     "quotas": {"config", "findings"},
     "preflight": {"bedrock_models", "config", "errors", "findings", "judge_table", "permissions"}
-    | {"costs", "deploy", "judge", "quotas", "recipes", "storage"},
+    | {"costs", "deploy", "judge", "ownership", "quotas", "recipes", "storage"},
     # stages: they meet in records, not each other
     "rows": {"errors", "files", "storage", "wording"},
     "conversation": {"records"},
@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "deploy": {"config", "errors"},
     "judge": {"config", "errors", "judge_table", "recipes", "records"},
     "costs": {"config", "errors", "judge", "prices", "records"},
-    "spending": {"config", "costs", "ledger", "prices", "records", "storage"},
+    "spending": {"config", "costs", "ledger", "ownership", "prices", "records", "storage"},
     "price_list": {"prices"},
     "cells": set(),
     "rubric": {"cells", "intervals", "records"},
@@ -73,7 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "paired": {"intervals", "preferences", "records", "wording"},
     "planning": {"config", "gate", "intervals", "records", "wording"},
     "panels": {"records", "wording"},
-    "charts": {"panels", "records"},
+    "charts": {"panels", "records", "wording"},
     "erasure": {"errors", "storage"},
     "texts": {"erasure", "ledger", "ownership", "pairs", "records", "storage"},
     "canaries": {"config", "intervals", "pairs", "preferences", "records", "wording"},

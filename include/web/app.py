@@ -36,7 +36,7 @@ from include.web import installation, pages
 from include.web.differences import marked
 from include.web.installation import AirflowRun
 from include.web.pages import Filter
-from include.wording import count, percent, points
+from include.wording import as_cell, count, percent, points
 
 log = getLogger(__name__)
 
@@ -339,15 +339,9 @@ def _csv(name: str, header: Sequence[str], lines: Iterable[Sequence[Any]]) -> Re
     sink = io.StringIO()
     writer = csv.writer(sink)
     writer.writerow(header)
-    writer.writerows([_cell(value) for value in line] for line in lines)
+    writer.writerows(map(as_cell, line) for line in lines)
     body = sink.getvalue().encode("utf-8-sig")
     return Response(body, media_type=TYPES["csv"], headers=_attachment(name))
-
-
-def _cell(value: Any) -> str:
-    """Keep a spreadsheet from taking a model's text for a formula."""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 @router.get(f"{RUN}/pairs/{{candidate}}", dependencies=[Depends(see_texts)])
