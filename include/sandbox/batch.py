@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,6 +20,7 @@ from include.sandbox.batch_records import (
 from include.sandbox.dice import chance
 from include.sandbox.entities import Entities, Entity, now
 from include.sandbox.errors import ContainerError
+from include.sandbox.jobs import JobEnded, Jobs
 from include.sandbox.quotas import Quotas
 from include.sandbox.settings import Settings
 
@@ -33,21 +33,13 @@ OUT_OF_TIME = ("Expired", "PartiallyCompleted")
 
 INTERNAL = "Internal server error. Please try again."
 DEFAULT_HOURS = 24
-LOOK_EVERY = 0.05
 ASKED_AT_ONCE = 8
 
 
-class JobEnded(Exception):
-    """The job is to end, or is gone; its thread has nothing more to do."""
+class BatchJobs(Jobs):
+    """Runs batch jobs."""
 
-    def __init__(self, status: str | None) -> None:
-        super().__init__(status)
-        self.status = status
-        """What it ends as; None if it is gone."""
-
-
-class BatchJobs:
-    """Runs batch jobs, and takes up again those that a killed sandbox left running."""
+    ended, internal = ENDED, INTERNAL
 
     def __init__(
         self, settings: Settings, quotas: Quotas, answers: Mapping[str, Answer], endpoint_url: str
@@ -55,13 +47,7 @@ class BatchJobs:
         self._faults, self._delay = settings.faults, settings.delays.job
         self._quotas, self._answers = quotas, answers
         self._files = BatchFiles(endpoint_url)
-        self.entities = Entities(settings.state / "bedrock" / "model_invocation_jobs")
-
-    def resume(self) -> None:
-        """Go on with what was running."""
-        for job in self.entities.all():
-            if job["status"] not in ENDED:
-                self._spawn(job["name"])
+        super().__init__(Entities(settings.state / "bedrock" / "model_invocation_jobs"))
 
     def start(self, job: Entity) -> None:
         """Store a new job and run it.
@@ -72,36 +58,17 @@ class BatchJobs:
         """
         born = {"status": "Submitted", "modified": now(), "began": {"Submitted": now()}}
         self.entities.put({**job, **born, "counts": Counts().told()})
-        self._spawn(job["name"])
+        self.spawn(job["name"])
 
-    def stop(self, job: Entity) -> None:
-        """Ask a job to stop; its thread sees it."""
-        self._enter(job["name"], "Stopping")
-
-    def _spawn(self, name: str) -> None:
-        threading.Thread(target=self._run, args=(name,), name=name, daemon=True).start()
-
-    def _run(self, name: str) -> None:
-        try:
-            self._live(name)
-        except JobEnded as ended:
-            if ended.status:
-                self._enter(name, ended.status)
-        except ContainerError as error:
-            self._enter(name, "Failed", str(error))
-        except Exception as error:  # a job must end, whatever happens in it
-            self._enter(name, "Failed", f"{INTERNAL} {error!r}")
-
-    def _live(self, name: str) -> None:
-        job = self.entities.get(name)
-        assert job is not None
+    def live(self, job: Entity) -> None:
+        """Take a job from Submitted to its end."""
         self._pass("Submitted", job)
         self._pass("Validating", job)
         records = self._validated(job)
         self._pass("Scheduled", job)
         if (job["failure"] or "").startswith("Expired"):
             raise JobEnded("Expired")
-        self._enter(name, "InProgress")
+        self.enter(job["name"], "InProgress")
         self._work(job, records)
 
     def _validated(self, job: Entity) -> list[Record]:
@@ -143,7 +110,7 @@ class BatchJobs:
         self._fail_if_meant_to(job)
         folder = job["request"]["outputDataConfig"]["s3OutputDataConfig"]["s3Uri"].rstrip("/")
         self._files.write(f"{folder}/{job['name']}", output)
-        self._enter(job["name"], status)
+        self.enter(job["name"], status)
 
     def _answered(self, job: Entity, record: Record) -> tuple[Record, dict[str, Any]]:
         model = job["request"]["modelId"].rsplit("/", 1)[-1]
@@ -168,14 +135,12 @@ class BatchJobs:
 
     def _pass(self, phase: str, job: Entity, part: float = 1.0) -> None:
         """Enter a phase and let a part of its time go by; after a restart, what is left of it."""
-        self._enter(job["name"], phase)
-        current = self._go_on(job["name"])
+        self.enter(job["name"], phase)
+        current = self.go_on(job["name"])
         until = current["began"][phase] + part * SHARES[phase] * self._delay
-        while time.time() < until:
-            time.sleep(min(LOOK_EVERY, max(0.0, until - time.time())))
-            self._go_on(job["name"])
+        self.wait(job["name"], until)
 
-    def _go_on(self, name: str) -> Entity:
+    def go_on(self, name: str) -> Entity:
         """Return the job as it is now.
 
         Raises:
@@ -190,18 +155,20 @@ class BatchJobs:
             raise JobEnded("PartiallyCompleted" if job["status"] == "InProgress" else "Expired")
         return job
 
-    def _enter(self, name: str, status: str, message: str | None = None) -> None:
-        with self.entities.lock:
-            job = self.entities.get(name)
-            if job is None or job["status"] in ENDED:
-                return
-            if job["status"] == "Stopping" and status not in ENDED:
-                return
-            if status in job["began"]:
-                return  # taken up again after a restart
-            began = {**job["began"], status: now()}
-            entered = {**job, "status": status, "began": began, "modified": now()}
-            self.entities.put({**entered, "message": message} if message else entered)
+    def status(self, job: Entity) -> str:
+        """Return the job's status."""
+        return str(job["status"])
+
+    def passed(self, job: Entity) -> Collection[str]:
+        """Return all statuses that it has had."""
+        began: dict[str, float] = job["began"]
+        return began
+
+    def moved(self, job: Entity, status: str, reason: str | None) -> Entity:
+        """Return the job in another status."""
+        began = {**job["began"], status: now()}
+        entered = {**job, "status": status, "began": began, "modified": now()}
+        return {**entered, "message": reason} if reason else entered
 
 
 def expiration(job: Entity) -> float:

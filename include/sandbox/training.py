@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from collections.abc import Collection
 from typing import Any
 
 from include.sandbox.dice import chance
 from include.sandbox.entities import Entities, Entity, now
 from include.sandbox.errors import ContainerError
+from include.sandbox.jobs import JobEnded, Jobs
 from include.sandbox.judge import Judge
 from include.sandbox.judge_container import JudgeContainer, output_prefix
 from include.sandbox.settings import Settings
@@ -36,11 +37,6 @@ INTERNAL = "InternalServerError: We encountered an internal error. Please try ag
 
 ENDED = ("Completed", "Failed", "Stopped")
 DEFAULT_RUNTIME = 86400
-LOOK_EVERY = 0.05
-
-
-class JobEnded(Exception):
-    """The job was stopped, ran too long or is gone; its thread has nothing more to do."""
 
 
 def job_status(job: Entity) -> str:
@@ -51,19 +47,15 @@ def job_status(job: Entity) -> str:
     return last if last in (*ENDED, "Stopping") else "InProgress"
 
 
-class TrainingJobs:
-    """Runs judge jobs, and takes up again those that a killed sandbox left running."""
+class TrainingJobs(Jobs):
+    """Runs judge jobs."""
+
+    ended, internal = ENDED, "InternalServerError:"
 
     def __init__(self, settings: Settings, judge: Judge, endpoint_url: str) -> None:
         self._faults, self._delays = settings.faults, settings.delays
         self._container = JudgeContainer(judge, settings.judge, endpoint_url)
-        self.entities = Entities(settings.state / "sagemaker" / "training_jobs")
-
-    def resume(self) -> None:
-        """Go on with what was running."""
-        for job in self.entities.all():
-            if job_status(job) not in ENDED:
-                self._spawn(job["name"])
+        super().__init__(Entities(settings.state / "sagemaker" / "training_jobs"))
 
     def start(self, job: Entity) -> None:
         """Store a new job and run it.
@@ -73,34 +65,16 @@ class TrainingJobs:
                 if any; `denied`, what the role may not do, by secondary status.
         """
         self.entities.put({**job, "transitions": [_transition("Starting")]})
-        self._spawn(job["name"])
+        self.spawn(job["name"])
 
-    def stop(self, job: Entity) -> None:
-        """Ask a job to stop; its thread sees it."""
-        self._enter(job["name"], "Stopping")
-
-    def _spawn(self, name: str) -> None:
-        threading.Thread(target=self._run, args=(name,), name=name, daemon=True).start()
-
-    def _run(self, name: str) -> None:
-        try:
-            self._live(name)
-        except JobEnded:
-            return
-        except ContainerError as error:
-            self._enter(name, "Failed", str(error))
-        except Exception as error:  # a job must end, whatever happens in it
-            self._enter(name, "Failed", f"InternalServerError: {error!r}")
-
-    def _live(self, name: str) -> None:
-        job = self.entities.get(name)
-        assert job is not None
+    def live(self, job: Entity) -> None:
+        """Take a job from Starting to its end."""
         request, region = job["request"], job["arn"].split(":")[3]
         self._pass("Starting", job)
         self._wait_for_capacity(job)
         self._pass("Downloading", job)
         files = self._container.download(request)
-        self._enter(name, "Training")
+        self.enter(job["name"], "Training")
         self._fail_if_meant_to(job)
         packed = self._container.run(
             request, files, region, lambda done: self._pass("Training", job, done)
@@ -108,7 +82,7 @@ class TrainingJobs:
         self._pass("Training", job)
         self._pass("Uploading", job)
         self._container.upload(request, packed)
-        self._enter(name, "Completed")
+        self.enter(job["name"], "Completed")
 
     def _wait_for_capacity(self, job: Entity) -> None:
         """Fail for want of an instance, at once or after the pending time that the job allows."""
@@ -128,52 +102,49 @@ class TrainingJobs:
 
     def _pass(self, phase: str, job: Entity, part: float = 1.0) -> None:
         """Enter a phase and let a part of its time go by; after a restart, what is left of it."""
-        self._enter(job["name"], phase)
-        current = self._go_on(job["name"])
+        self.enter(job["name"], phase)
+        current = self.go_on(job["name"])
         began = next(t["StartTime"] for t in current["transitions"] if t["Status"] == phase)
         share = SHARES.get(phase)
         lasts = part * (self._delays.pending if share is None else share * self._delays.job)
-        while time.time() < began + lasts:
-            time.sleep(min(LOOK_EVERY, max(0.0, began + lasts - time.time())))
-            self._go_on(job["name"])
+        self.wait(job["name"], began + lasts)
         denied = job.get("denied", {}).get(phase)
         if denied:
             raise ContainerError(denied)
 
-    def _go_on(self, name: str) -> Entity:
+    def go_on(self, name: str) -> Entity:
         """Return the job as it is now.
 
         Raises:
-            JobEnded: It is over.
+            JobEnded: It was stopped, has no time left or is gone.
         """
         job = self.entities.get(name)
         if job is None:
-            raise JobEnded
+            raise JobEnded(None)
         if job_status(job) == "Stopping":
-            self._enter(name, "Stopped")
-            raise JobEnded
+            raise JobEnded("Stopped")
         stopping = job["request"].get("StoppingCondition", {})
         started = _started(job["transitions"])
         limit = stopping.get("MaxRuntimeInSeconds", DEFAULT_RUNTIME)
         if started and time.time() > started + limit:
-            self._enter(name, "MaxRuntimeExceeded")
-            raise JobEnded
+            raise JobEnded("MaxRuntimeExceeded")
         return job
 
-    def _enter(self, name: str, status: str, failure: str | None = None) -> None:
-        with self.entities.lock:
-            job = self.entities.get(name)
-            if job is None or job_status(job) in ENDED:
-                return
-            if job_status(job) == "Stopping" and status not in ENDED:
-                return
-            transitions = list(job["transitions"])
-            if status in [transition["Status"] for transition in transitions]:
-                return  # taken up again after a restart
-            new = _transition(status)
-            transitions[-1] = {**transitions[-1], "EndTime": new["StartTime"]}
-            entered = {**job, "transitions": [*transitions, new]}
-            self.entities.put({**entered, "failure": failure} if failure else entered)
+    def status(self, job: Entity) -> str:
+        """Return the job's TrainingJobStatus."""
+        return job_status(job)
+
+    def passed(self, job: Entity) -> Collection[str]:
+        """Return all secondary statuses that it has had."""
+        return [transition["Status"] for transition in job["transitions"]]
+
+    def moved(self, job: Entity, status: str, reason: str | None) -> Entity:
+        """Return the job in another secondary status."""
+        *before, last = job["transitions"]
+        new = _transition(status)
+        transitions = [*before, {**last, "EndTime": new["StartTime"]}, new]
+        entered = {**job, "transitions": transitions}
+        return {**entered, "failure": reason} if reason else entered
 
     def describe(self, job: Entity) -> dict[str, Any]:
         """Return what DescribeTrainingJob answers."""
