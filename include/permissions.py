@@ -209,6 +209,7 @@ def caller_needs(config: RunConfig, image: str | None = None) -> list[Need]:
     ours = f"arn:aws:sagemaker:{region}:{account}"
     needs = [
         *_storage(environment.output_s3_uri),
+        *_output_key(environment),
         Need("judge jobs", jobs, f"{ours}:training-job/nj-*"),
         Need("passing the role", ["iam:PassRole"], role, passed_to=SERVICE),
     ]
@@ -216,14 +217,22 @@ def caller_needs(config: RunConfig, image: str | None = None) -> list[Need]:
     if any(model.deploy for model in deployed):
         for kind in ("Model", "EndpointConfig", "Endpoint"):
             calls = [f"sagemaker:{call}" for call in ENDPOINT_CALLS if call.endswith(kind)]
+            if kind == "EndpointConfig":
+                calls.append("sagemaker:CreateEndpoint")  # asked for on both
             path = {"EndpointConfig": "endpoint-config"}.get(kind, kind.lower())
             needs.append(Need(f"{path}s", [*calls, *TAGS], f"{ours}:{path}/nj-*"))
+        if volume := environment.volume_kms_key_arn:
+            needs.append(Need("volume key of endpoints", ["kms:CreateGrant"], volume, UNSURE))
     for model in config.models:
         needs += _asking(model, environment)
     needs += _batch_jobs(config)
     if arn := _repository(image):
         needs.append(Need("digest of the judge's image", ["ecr:BatchGetImage"], arn, "warning"))
     needs += _erasing(config)
+    for alert in config.alerts:
+        if alert.channel == "sns" and not alert.conn_id:
+            topic = alert.to.rsplit(":", 1)[-1]
+            needs.append(Need(f"alerts to {topic}", ["sns:Publish"], alert.to, "warning"))
     lists = [f"sagemaker:List{what}" for what in LISTED]
     needs.append(Need("cleaning up", lists, "*", "warning"))
     logs = ["logs:DescribeLogStreams", "logs:GetLogEvents"]
@@ -236,7 +245,14 @@ def _asking(model: Model, environment: Environment) -> list[Need]:
     if isinstance(model, SageMakerModel):
         ours = f"arn:aws:sagemaker:{environment.region}:{environment.account_id}"
         arn = f"{ours}:endpoint/{model.endpoint_name or 'nj-*'}"
-        return [Need(f"asking {model.name}", ["sagemaker:InvokeEndpoint"], arn)]
+        calls = ["sagemaker:InvokeEndpoint"]
+        calls += ["sagemaker:DescribeEndpoint"] if model.endpoint_name else []
+        needs = [Need(f"asking {model.name}", calls, arn)]
+        if component := model.inference_component_name:
+            arn = f"{ours}:inference-component/{component}"
+            looking = ["sagemaker:DescribeInferenceComponent"]
+            needs.append(Need(f"looking at {component}", looking, arn))
+        return needs
     if not isinstance(model, BedrockModel):
         return []
     return _with_model("asking", "bedrock:InvokeModel", model, environment)

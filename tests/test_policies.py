@@ -19,20 +19,23 @@ from botocore.exceptions import ClientError
 from run_work import CLAUDE, NOVA, config, prompts, whole, write_rows
 from sandbox_server import ROOT, Sandbox
 
-from include import ownership, permissions, runs, steps
+from include import judge_table, ownership, permissions, runs, steps
 from include.config_files import resolve_config
 from include.errors import JudgeError
 from include.runs import Run
 
 TEMPLATE = ROOT / "infra" / "nova-judge.yaml"
 ACCOUNT = "000000000000"
+KEY = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/k"
+REGISTRY = "708977205387"
 VALUES = {
     "AWS::Partition": "aws",
     "AWS::Region": "us-east-1",
     "AWS::AccountId": ACCOUNT,
     "BucketName": "nova-judge-sandbox",
     "Prefix": "nova-judge",
-    "Key.Arn": f"arn:aws:kms:us-east-1:{ACCOUNT}:key/k",
+    "AlertTopics": "nova-judge-*",
+    "Key.Arn": KEY,
 }
 AIRFLOWS = ("Evaluations", "BatchJobs", "Deletion", "Looking")
 """Policies of Airflow's role."""
@@ -41,6 +44,7 @@ UNSEEN = {
     "KeyOfTheBucket": "the sandbox has no KMS; S3 asks KMS with the caller's permissions",
     "LogsRead": "logs are read only when a job or an endpoint has failed",
     "Metrics": "what containers measure is for people, and no run asks for it",
+    "Alerts": "an alert that cannot be sent is said in the log, and ends no run",
 }
 """Statements that no run here misses, and why; what they are for says AWS's Service Authorization
 Reference."""
@@ -54,8 +58,11 @@ class _CloudFormation(yaml.SafeLoader):
 
 
 def _filled(loader: yaml.Loader, tag: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.SequenceNode) and tag == "Sub":
+        text = str(loader.construct_sequence(node)[0]).replace("${Registry}", REGISTRY)
+        return re.sub(r"\$\{([\w:.]+)\}", lambda found: VALUES.get(found[1], found[1]), text)
     if not isinstance(node, yaml.ScalarNode):
-        return None  # of conditions
+        return None  # of conditions and mappings
     if tag == "Sub":
         return re.sub(r"\$\{([\w:.]+)\}", lambda found: VALUES.get(found[1], found[1]), node.value)
     return VALUES.get(node.value, node.value)
@@ -233,17 +240,18 @@ EVERYTHING = {
     },
     "candidates": [CLAUDE, {**NOVA, "batch": True}],
     "store_text": False,
+    "alerts": [{"channel": "sns", "to": f"arn:aws:sns:us-east-1:{ACCOUNT}:nova-judge-nightly"}],
 }
 LOOKED_FOR = [
-    (policy, sid)
-    for policy, sid in statements()
-    if policy != "Looking" and sid not in ("KeyOfTheBucket", "Metrics")
+    (policy, sid) for policy, sid in statements() if policy != "Looking" and sid != "Metrics"
 ]
 
 
 def findings(account: Account, conf: dict[str, Any]) -> list[Any]:
     """Return what make doctor finds about both roles."""
     resolved = resolve_config({**conf, **EVERYTHING})
+    encrypted = resolved.environment.model_copy(update={"kms_key_arn": KEY})
+    resolved = resolved.model_copy(update={"environment": encrypted})
     execution, found = resolved.environment.execution_role_arn, list[Any]()
     batch = permissions.batch_roles(resolved)[execution]
     for who, arn, needs in (
@@ -255,7 +263,7 @@ def findings(account: Account, conf: dict[str, Any]) -> list[Any]:
     return found
 
 
-IMAGE = "708977205387.dkr.ecr.us-east-1.amazonaws.com/nova-evaluation-repo:latest"
+IMAGE = f"{REGISTRY}.dkr.ecr.us-east-1.amazonaws.com/nova-evaluation-repo:latest"
 
 
 def test_the_doctor_finds_nothing_missing(account: Account, conf: dict[str, Any]) -> None:
@@ -269,3 +277,10 @@ def test_the_doctor_misses_each_statement(
     account.without(policy, sid)
     missed = [each for each in findings(account, conf) if each.level != "ok"]
     assert missed and all(each.fix for each in missed)
+
+
+def test_the_stack_knows_the_judges_registry_in_every_region() -> None:
+    mapped = yaml.load(TEMPLATE.read_text(), _CloudFormation)["Mappings"]["JudgeRegistry"]
+    found = {region: each["Account"] for region, each in mapped.items()}
+    assert found == judge_table.table().image.accounts
+    assert found["us-east-1"] == REGISTRY

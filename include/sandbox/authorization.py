@@ -134,6 +134,9 @@ def needs(call: Call, query: str = "") -> Iterator[Need]:
         yield from _s3(call, query)
     elif call.service == "sagemaker":
         yield Need(f"sagemaker:{call.operation}", _sagemaker(call, body))
+        if call.operation == "CreateEndpoint":
+            config = {"EndpointConfigName": body.get("EndpointConfigName")}
+            yield Need("sagemaker:CreateEndpoint", _sagemaker(call, config))
         if call.operation.startswith("Create") and body.get("Tags"):
             yield Need("sagemaker:AddTags", _sagemaker(call, body))
     elif call.service == "bedrock":
@@ -200,7 +203,10 @@ def _bedrock(call: Call, body: dict[str, Any]) -> Iterator[Need]:
     elif call.operation == "CreateModelInvocationJob":
         action = "bedrock:CreateModelInvocationJob"
         yield from (Need(action, arn) for arn in iam.model_arns(str(body["modelId"]), call.region))
-        yield Need(action, f"arn:aws:bedrock:{call.region}:{ACCOUNT}:model-invocation-job/new")
+        job = f"arn:aws:bedrock:{call.region}:{ACCOUNT}:model-invocation-job/new"
+        yield Need(action, job)
+        if body.get("tags"):
+            yield Need("bedrock:TagResource", job)
     elif call.operation in ("GetModelInvocationJob", "StopModelInvocationJob"):
         arn = "/".join(part for part in path[1:] if part != "stop")
         home = f"arn:aws:bedrock:{call.region}:{ACCOUNT}:model-invocation-job"
@@ -218,7 +224,7 @@ def _other(call: Call, body: dict[str, Any]) -> str:
         return f"arn:aws:logs:{call.region}:{ACCOUNT}:log-group:{body['logGroupName']}"
     if call.service == "iam" and body.get("RoleName"):
         return iam.role_arn(str(body["RoleName"]))
-    for name in ("PolicySourceArn", "RoleArn", "TopicArn"):
+    for name in ("PolicySourceArn", "RoleArn", "TopicArn", "TargetArn"):
         if body.get(name):
             return str(body[name])
     return "*"
