@@ -85,7 +85,7 @@ class Environment(Strict):
         None, description="What one run may cost; needs prices. An evaluation may say less."
     )
     notify: Annotated[list[str], Field(max_length=0)] = Field(
-        [], description="Reserved: nobody is notified yet."
+        [], description="Reserved; who is told how runs end stands in the evaluation: alerts."
     )
     poll_seconds: Positive = Field(30, description="Seconds between two looks at AWS.")
     keep_runs_days: Days | None = Field(
@@ -637,6 +637,9 @@ ANCHORS = "_anchors"
 """Key of the judge job of the anchor pairs; no model's name begins like that."""
 CANARIES = "_canaries"
 """Key of that of pairs whose answer is known."""
+MOST_TASKS = 1000
+"""Of one kind in a run; Airflow's `[core] max_map_length` is 1,024."""
+
 CANARY_PAIRS = 6
 """So many are made of one prompt's responses at the most."""
 
@@ -716,6 +719,15 @@ class RunConfig(Strict):
         twice = sorted({name for name in names if lowered.count(name.lower()) > 1})
         if twice:
             raise ValueError(f"models need different names, {', '.join(twice)} is there twice")
+        return self
+
+    @model_validator(mode="after")
+    def _jobs_can_be_mapped(self) -> RunConfig:
+        if len(self.pairings) > MOST_TASKS:
+            raise ValueError(
+                f"{len(self.candidates)} candidates are {len(self.pairings):,} judge jobs, and "
+                f"Airflow maps {MOST_TASKS:,} tasks: take fewer, or comparison: baseline"
+            )
         return self
 
     @model_validator(mode="after")

@@ -94,7 +94,8 @@ def _differences(earlier: Summary, later: Summary) -> Iterator[Difference]:
     yield from _baselines(earlier, later)
     for model in later.models:
         if model.name in known:
-            yield from _model(known[model.name], model)
+            found = list(_model(known[model.name], model))
+            yield from found or _asked(earlier, later, model.name)
 
 
 def _baselines(earlier: Summary, later: Summary) -> Iterator[Difference]:
@@ -113,6 +114,15 @@ def _model(earlier: ModelSummary, later: ModelSummary) -> Iterator[Difference]:
     for row in parity.table([earlier, later]):
         if row.values[0] != row.values[1]:
             yield Difference(f"{row.name} of {later.name}", *row.values)
+
+
+def _asked(earlier: Summary, later: Summary, name: str) -> Iterator[Difference]:
+    """Say that a model is not the same behind the same id: its container, its endpoint."""
+    before, now = (
+        each.provenance.get("digests", {}).get("models", {}).get(name) for each in (earlier, later)
+    )
+    if before and now and before != now:
+        yield Difference(f"deployment of {name}", before[:12], now[:12])
 
 
 def _environment(summary: Summary) -> str:

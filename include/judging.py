@@ -151,10 +151,10 @@ def _write_pairs(
         ResponsesError: Too many responses of a model cannot be used.
     """
     from include.generate import Tally
-    from include.pairs import judge_input, make_pairs
+    from include.pairs import LONG, is_long, judge_input, make_pairs
 
     tallies = [Tally(), Tally()]
-    sha256, count, left_out, pairs_there = hashlib.sha256(), 0, 0, 0
+    sha256, count, left_out, pairs_there, long = hashlib.sha256(), 0, 0, 0, 0
     for prompts, *answers in _answered(run, models):
         for found, counted in zip(answers, tallies, strict=True):
             for prompt in prompts:
@@ -167,6 +167,9 @@ def _write_pairs(
         input_file.write(body)
         sha256.update(body)
         count += sum(pair.status == "judged" for pair in pairs)
+        long += sum(map(is_long, pairs))
+    if long:
+        log.warning("%d pairs have more than %d tokens; the judge may refuse some", long, LONG)
     for model, counted in zip(models, tallies, strict=True):
         problem = counted.problem(model, run.config.generation.max_error_rate)
         if problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from include.records import Pair, PairStatus, Prompt, Response
@@ -10,8 +11,13 @@ from include.storage import to_lines
 MAX_TOKENS = 12_000
 """Longest record that Nova's judge takes (Nova model evaluation, limits)."""
 
+LONG = 7_000
+"""Tokens of a record that AWS's own examples stay below; longer ones are judged, and said."""
+
 BYTES_PER_TOKEN = 4
-"""A cautious guess for English; other scripts take more bytes per character and per token."""
+"""A cautious guess for alphabets; of Chinese, Japanese and the like a character is a token."""
+WIDE = re.compile("[\u0800-\U0010ffff]")
+"""Characters of three bytes and more."""
 
 
 def make_pairs(
@@ -72,8 +78,30 @@ def _status(prompt: str, baseline: str | None, candidate: str | None) -> PairSta
 
 def fits(prompt: str, baseline: str, candidate: str) -> bool:
     """Whether the judge takes a pair of this length."""
-    size = sum(len(text.encode(errors="replace")) for text in (prompt, baseline, candidate))
-    return size <= MAX_TOKENS * BYTES_PER_TOKEN
+    return tokens(prompt, baseline, candidate) <= MAX_TOKENS
+
+
+def is_long(pair: Pair) -> bool:
+    """Whether a pair that is judged is longer than the judge is known to take."""
+    texts = (pair.prompt, pair.baseline or "", pair.candidate or "")
+    return pair.status == "judged" and tokens(*texts) > LONG
+
+
+def tokens(*texts: str) -> float:
+    """Guess how many tokens the judge makes of some texts.
+
+    Example:
+        >>> tokens("What is it?"), tokens("これは何ですか")
+        (2.75, 7.0)
+    """
+    return sum(map(_tokens, texts))
+
+
+def _tokens(text: str) -> float:
+    if text.isascii():
+        return len(text) / BYTES_PER_TOKEN
+    narrow, wide = WIDE.subn("", text)
+    return wide + len(narrow.encode(errors="replace")) / BYTES_PER_TOKEN
 
 
 def judge_input(pairs: Iterable[Pair]) -> bytes:

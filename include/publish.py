@@ -41,7 +41,7 @@ from include import (
     storage,
     trend,
 )
-from include.config import CANARIES, RunConfig
+from include.config import CANARIES, Model, ResponsesModel, RunConfig
 from include.records import (
     Board,
     Comparison,
@@ -133,7 +133,7 @@ def publish(
     )
     ranked, about_board = _board(config, folder, comparisons)
     drawn = charts.draw(comparisons, decision.threshold, ranked)
-    provenance = _provenance(config, index, image, digest, results)
+    provenance = _provenance(config, folder, index, image, digest)
     comparisons, stale = _with_labels(folder, comparisons, config.evaluation, provenance)
     summary = Summary(
         schema_version=SCHEMA_VERSION,
@@ -496,25 +496,34 @@ def _judge_moved(results: Sequence[dict[str, Any]], change: JudgeChange | None) 
 
 
 def _provenance(
-    config: RunConfig,
-    index: dict[str, Any],
-    image: JudgeImage,
-    recipe: str,
-    results: Sequence[dict[str, Any]],
+    config: RunConfig, folder: RunFolder, index: dict[str, Any], image: JudgeImage, recipe: str
 ) -> dict[str, Any]:
     return {
         "digests": {
             "config": config.digest(),
             "dataset": index.get("sha256"),
             "recipe": recipe,
+            "models": {model.name: _behind(folder, model) for model in config.models},
         },
         "judge_image": image.uri,
         "judge_image_digest": image.digest,
         "models": {model.name: model.target for model in config.models},
-        "judge_jobs": {result["comparison"]["candidate"]: result["job_arn"] for result in results},
+        "judge_jobs": _judge_jobs(config, folder),
         "versions": {name: _version(name) for name in PACKAGES},
         "git_sha": _git_sha(),
     }
+
+
+def _judge_jobs(config: RunConfig, folder: RunFolder) -> dict[str, str | None]:
+    """Return the ARNs of the judge jobs behind all verdicts, by their keys; None: no job."""
+    found = {each.key: folder.read_json(f"comparisons/{each.key}.json") for each in config.pairings}
+    return {key: stored["job_arn"] for key, stored in found.items() if stored}
+
+
+def _behind(folder: RunFolder, model: Model) -> str | None:
+    """Return a digest of all that shapes a model's responses; None: it was not asked."""
+    asked = ledger.read_settings(folder, model.name)
+    return None if asked is None or isinstance(model, ResponsesModel) else ledger.digest(asked)
 
 
 def _version(package: str) -> str | None:

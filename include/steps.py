@@ -30,6 +30,7 @@ from include import (
 )
 from include.config import (
     ANCHORS,
+    MOST_TASKS,
     AskedModel,
     Model,
     ResponsesModel,
@@ -57,9 +58,6 @@ from include.storage import RunFolder
 from include.wording import as_markdown
 
 log = getLogger(__name__)
-
-MOST_TASKS = 1000
-"""Generate tasks of a run at the most: Airflow maps no task over more than 1,024 by default."""
 
 
 def resolve(

@@ -27,7 +27,7 @@ RANGE = 64 * 1024
 
 CONFIG = "config.json"
 RECIPE = "recipe/recipe.yaml"
-SECOND_RECIPE = "recipe/second.yaml"
+SECOND_RECIPE = "second/recipe.yaml"
 RECIPES = (RECIPE, SECOND_RECIPE)
 """Of the judge, and of the second one."""
 PROMPTS = "prompts/index.json"

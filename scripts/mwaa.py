@@ -13,9 +13,6 @@ ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("3.3.1", "3.2.1")
 """Of Airflow, that MWAA offers and the project runs on."""
 
-IGNORED = "include/\nrecipes/\n"
-"""Of .airflowignore: else Airflow takes every file below plugins/ for a plugin, and runs it."""
-
 
 def build(out: Path, version: str) -> None:
     """Write the folder anew.
@@ -34,13 +31,13 @@ def build(out: Path, version: str) -> None:
     )
     shutil.copy(source / "startup.sh", out)
     with ZipFile(out / "plugins.zip", "w") as archive:
-        archive.writestr(_entry(".airflowignore"), IGNORED)
         for path, name in _plugins():
             archive.writestr(_entry(name), path.read_bytes())
 
 
 def _plugins() -> Iterator[tuple[Path, str]]:
     """Yield what goes into plugins.zip, and its name there: not the sandbox, MWAA has AWS."""
+    yield ROOT / "plugins" / ".airflowignore", ".airflowignore"
     for path in sorted((ROOT / "plugins").glob("*.py")):
         yield path, path.name
     for folder in ("include", "recipes"):

@@ -99,8 +99,13 @@ class Watch:
         self.api.call("PATCH", self.path, state="failed")
         end = time.monotonic() + CANCEL_SECONDS
         while time.monotonic() < end:
-            if all(each["state"] in ENDED for each in self.tasks()):
-                print("Cancelled; nothing of it is left on AWS")
+            tasks = self.tasks()
+            if all(each["state"] in ENDED for each in tasks):
+                deleted = [each["state"] for each in tasks if each["task_id"] == "delete"]
+                if set(deleted) <= {"success", "skipped"}:
+                    print("Cancelled; nothing of it is left on AWS")
+                    return
+                print("An endpoint could not be deleted; the janitor tries again", file=sys.stderr)
                 return
             time.sleep(1)
         print("Some tasks did not end; look at the endpoints in the AWS console", file=sys.stderr)
@@ -144,12 +149,13 @@ def run(arguments: argparse.Namespace) -> int:
     watch = Watch(api, run_id)
     url = f"{place.airflow_url}/dags/{GENERAL_DAG}/runs/{quote(run_id)}"
     print(f"Run {run_id}: {url}")
+    target = arguments.cwd / (arguments.out or place.state / "runs" / slug(run_id))
     try:
         state = watch.until_end()
     except KeyboardInterrupt:
         watch.cancel()
+        _results(api, watch, config, target)
         return 130
-    target = arguments.cwd / (arguments.out or place.state / "runs" / slug(run_id))
     summary = _results(api, watch, config, target)
     _say(summary, state, target, url, api)
     return 0 if state == "success" else 1

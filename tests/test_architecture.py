@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "quotas": {"config", "findings"},
     "preflight": {"bedrock_models", "config", "errors", "findings", "judge_table", "permissions"}
     | {"costs", "deploy", "judge", "ownership", "quotas", "recipes", "storage"},
-    # stages: they meet in records, not each other
+    # stages: they meet in records, and some stand on others (decision 26)
     "rows": {"errors", "files", "storage", "wording"},
     "conversation": {"records"},
     "prompts": {"config", "conversation", "errors", "records", "rows", "wording"},

@@ -107,6 +107,15 @@ def test_a_mistake_is_named_with_its_place_and_a_remedy(
     assert "pydantic" not in message
 
 
+def test_more_judge_jobs_than_airflow_maps_are_refused() -> None:
+    candidates = [
+        {"name": f"m{n}", "provider": "bedrock", "model_id": "us.amazon.nova-lite-v1:0"}
+        for n in range(45)
+    ]
+    message = error({"candidates": candidates, "comparison": "round_robin"})
+    assert "45 candidates are 1,035 judge jobs" in message and "comparison: baseline" in message
+
+
 def test_all_mistakes_are_named_at_once() -> None:
     message = error({"gate": {"rle": "x"}, "judge": {"recipie": "y"}, "confidence_level": 2})
     assert len(message.splitlines()) == 3

@@ -110,6 +110,18 @@ def test_everything_that_has_changed_is_named():
     ]
 
 
+def test_another_container_behind_the_same_name_is_named():
+    def deployed(digest):
+        digests = {**PROVENANCE["digests"], "models": {"qwen": digest * 64, "claude": None}}
+        return summary(provenance={**PROVENANCE, "digests": digests})
+
+    assert history.differences(deployed("1"), deployed("2")) == [
+        Difference("deployment of qwen", "1" * 12, "2" * 12)
+    ]
+    assert history.differences(deployed("1"), deployed("1")) == []
+    assert history.differences(summary(), deployed("1")) == []  # not known then
+
+
 def test_another_baseline_is_another_comparison():
     later = summary(models=[model("llama", "baseline"), model("claude")])
     assert history.differences(summary(), later) == [Difference("baseline", "qwen", "llama")]

@@ -403,12 +403,12 @@ def test_any_repr_of_a_dict_reads_back_with_none_for_what_is_no_number(value: di
     assert parsed.keys() == value.keys()
     for key, item in value.items():
         real = not isinstance(item, float) or math.isfinite(item)
-        assert parsed[key] == (item if real else None) or parsed[key] in (math.inf, -math.inf)
+        assert parsed[key] == (item if real else None) or (not real and parsed[key] == item)
 
 
-@given(st.text())
+@given(st.text().filter(lambda text: not text.lstrip().startswith("{")))
 def test_any_other_text_is_no_mapping(text: str) -> None:
-    assert isinstance(parse_mapping(text), dict)
+    assert parse_mapping(text) == {}
 
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from include.pairs import MAX_TOKENS, judge_input, make_pairs
+from include.pairs import MAX_TOKENS, fits, judge_input, make_pairs
 from include.records import Prompt, Response, Turn
 
 
@@ -75,3 +75,9 @@ def test_the_judge_reads_a_conversation_with_who_speaks() -> None:
     asked = Prompt("p1", "Why?", system="Be brief.", turns=turns)
     (pair,) = make_pairs([asked], {"p1": response(1, "a")}, {"p1": response(1, "b")})
     assert pair.prompt == "Be brief.\n\nUser: Hello\n\nAssistant: Hi\n\nUser: Why?"
+
+
+def test_of_scripts_without_an_alphabet_every_character_counts_as_a_token() -> None:
+    japanese = "\u3042" * (MAX_TOKENS // 2)
+    assert fits("", japanese, japanese)
+    assert not fits("a" * 4, japanese, japanese)

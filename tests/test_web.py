@@ -604,3 +604,16 @@ def test_links_begin_where_the_app_is_mounted(rights: Rights, finished: RunFolde
         page = Page(client.get("/airflow/nova-judge/").text)
     links = [v for _, name, v in page.attributes if name in ("href", "src")]
     assert links and all(link.startswith("/airflow/nova-judge/") for link in links)
+
+
+def test_an_environment_in_another_account_is_a_problem_and_nothing_of_it_is_read(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_SANDBOX", sandbox.airflow_connection())
+    text = (ROOT / "dags/environments/sandbox.yaml").read_text()
+    (tmp_path / "environments").mkdir()
+    other = text.replace("000000000000", "111122223333")
+    (tmp_path / "environments/sandbox.yaml").write_text(other)
+    monkeypatch.setenv("NOVA_JUDGE_CONFIG_DIR", str(tmp_path))
+    (place,) = installation.places()
+    assert place.output is None and "000000000000" in place.problem

@@ -70,8 +70,21 @@ def places() -> Iterator[Place]:
 
 
 def _output(environment: Environment) -> RunFolder:
+    """Return where an environment's runs are.
+
+    Raises:
+        AccountError: The api-server's connection leads to another account, or nowhere.
+    """
     period = int(time.monotonic() // CLIENT_SECONDS)
+    _checked(environment.model_dump_json(), period)
     return RunFolder(_s3(environment.aws_conn_id, period), environment.output_s3_uri)
+
+
+@lru_cache(maxsize=32)
+def _checked(environment: str, period: int) -> None:
+    """Look whose account an environment, written as JSON, leads to; once a period."""
+    where = Environment.model_validate_json(environment)
+    account.check(aws(where.aws_conn_id)("sts", **account.QUICK), where)
 
 
 @lru_cache(maxsize=32)
