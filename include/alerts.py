@@ -28,8 +28,8 @@ class Message:
 def event_of(summary: Mapping[str, Any] | None, problem: str | None) -> str:
     """Return what has happened, as an alert's `on` calls it.
 
-    Args: as those of `message`. A run that fails for another reason than its gate's has failed,
-    whatever a summary says that it has left.
+    A run that fails for another reason than its gate's has failed, whatever the summary says that
+    it has left. Arguments as for `message`.
     """
     if summary and summary["status"] == "capped":
         return "capped"

@@ -110,7 +110,12 @@ def look_through(run: Run, model: ResponsesModel) -> None:
 
 
 def take_existing(run: Run, model: ResponsesModel, shard: Shard) -> Generated:
-    """Put responses that exist already into the ledger."""
+    """Put responses that exist already into the ledger.
+
+    Raises:
+        DatasetError: The file, or a row of it.
+        GenerationError: Too many of them cannot be used.
+    """
     from include.existing_responses import open_responses
     from include.generate import Tally
 

@@ -153,7 +153,7 @@ class AskedModel(Strict):
 
     @property
     def target(self) -> str:
-        """What the provider knows it by."""
+        """What the provider knows it by; each provider's class says it."""
         raise NotImplementedError
 
     @property

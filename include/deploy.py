@@ -73,6 +73,9 @@ def requests(
     Returns:
         `Model` (SageMaker: CreateModel), `EndpointConfigs` (CreateEndpointConfig, one per instance
         type, in the order to try) and `Tags` for the endpoint (CreateEndpoint).
+
+    Raises:
+        ValueError: A model without `deploy`.
     """
     deploy = model.deploy
     if deploy is None:

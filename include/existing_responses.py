@@ -211,7 +211,11 @@ class _Join:
         return f"id ({self.id_field})" if self.id_field else f"prompt ({self.prompt_field})"
 
     def digests(self, prompt: Prompt) -> tuple[bytes, bytes]:
-        """Return what a row has to have for a prompt: `id` and `prompt` of the table."""
+        """Return what a row has to have for a prompt: `id` and `prompt` of the table.
+
+        Raises:
+            DatasetError: A conversation, which is joined by id only.
+        """
         if self.id_field is None:
             if prompt.turns:
                 raise DatasetError(

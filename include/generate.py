@@ -121,7 +121,7 @@ class Tally:
     def check(self, model: str, max_error_rate: float, of: int | None = None) -> None:
         """Raise if too many of a model's responses cannot be used, or if asking was given up.
 
-        Args: as those of `problem`.
+        Arguments as for `problem`.
 
         Raises:
             GenerationError: With the problem, and how to ask again.

@@ -264,7 +264,18 @@ def _judge_cap(key: str) -> str:
 
 
 def summarize(run: Run, job: JudgeJob) -> str:
-    """Read what the judge wrote, and count it into a comparison."""
+    """Read what the judge wrote, and count it into a comparison.
+
+    Args:
+        run: The run.
+        job: What `write_judge_input` returned, with the job that has judged it, if one had to.
+
+    Returns:
+        The URI of what is known now.
+
+    Raises:
+        ResultsError: There is no archive, or nothing in it that can be counted.
+    """
     from include import browse, judge_output, preferences, winrate
     from include.records import GenerationErrors
 

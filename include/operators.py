@@ -312,7 +312,12 @@ class BatchOperator(BedrockBatchInferenceOperator):
         self._started: tuple[str, Any] | None = None
 
     def execute(self, context: Any) -> Any:
-        """Find or start the job, wait for it without a worker, take what it wrote."""
+        """Find or start the job, wait for it without a worker, take what it wrote.
+
+        Raises:
+            AirflowFailException: Jobs fail, or end with responses missing, and another would, too.
+            GenerationError: Too many of the responses cannot be used.
+        """
         run = _opened(self.run)
         model = run.model(self.config["model"])
         if not asking.is_batch(model):
@@ -339,7 +344,11 @@ class BatchOperator(BedrockBatchInferenceOperator):
             self._wait(context, self._start(run, model, job))
 
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> Any:
-        """Go on after the wait: what became of the job is asked of Bedrock."""
+        """Go on after the wait: what became of the job is asked of Bedrock.
+
+        Raises:
+            AirflowFailException, GenerationError: As `execute`.
+        """
         run = _opened(self.run)
         model = run.model(self.config["model"])
         job = asking.open_batch(run, model) if asking.is_batch(model) else None
@@ -543,7 +552,13 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
         )
 
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> Any:
-        """Return the completed job, or fail with what SageMaker and the container say about it."""
+        """Return the completed job.
+
+        Raises:
+            AirflowFailException: It has failed, with what SageMaker and the container say about
+                it, and the next one would fail in the same way.
+            JudgeJobError: It has failed, and another one may not.
+        """
         if event is None:
             raise JudgeJobError("the wait for the judge job ended without an event")
         description = self.hook.describe_training_job(event["job_name"])
@@ -556,8 +571,8 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
         if self._started is None:
             return
         name, ti = self._started
-        if _was_ended_in_time(ti) and self._describe(name):
-            self.hook.conn.stop_training_job(TrainingJobName=name)
+        if _was_ended_in_time(ti):
+            _unless_gone(self.hook.conn.stop_training_job, TrainingJobName=name)
 
     def _start(self, request: dict[str, Any]) -> None:
         from botocore.exceptions import ClientError
@@ -757,12 +772,12 @@ def _unless_there(create: Callable[..., Any], request: dict[str, Any]) -> None:
             raise
 
 
-def _unless_gone(delete: Callable[..., Any], **request: str) -> None:
-    """Call a delete operation; that there is nothing to delete is fine."""
+def _unless_gone(end: Callable[..., Any], **request: str) -> None:
+    """Call what deletes or stops something; that it is not there is fine."""
     from botocore.exceptions import ClientError
 
     try:
-        delete(**request)
+        end(**request)
     except ClientError as error:
         if not is_gone(error):
             raise

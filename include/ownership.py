@@ -309,6 +309,9 @@ def handler(event: Any, context: Any) -> list[str]:
     """Run as a Lambda function: whatever is older than MAX_AGE_HOURS goes, whoever's run it was.
 
     Environment: MAX_AGE_HOURS (default 26), DRY_RUN (`true` to only say it).
+
+    Raises:
+        RuntimeError: AWS refuses to remove something.
     """
     import boto3
 

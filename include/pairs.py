@@ -12,7 +12,7 @@ MAX_TOKENS = 12_000
 """Longest record that Nova's judge takes (Nova model evaluation, limits)."""
 
 LONG = 7_000
-"""Tokens of a record that AWS's own examples stay below; longer ones are judged, and said."""
+"""Tokens of a record: the limit on one of AWS's pages. Longer ones are judged, and said."""
 
 BYTES_PER_TOKEN = 4
 """A cautious guess for alphabets; of Chinese, Japanese and the like a character is a token."""

@@ -71,6 +71,10 @@ def resolve(
     """Check the config and the account, and write `config.json` into the run's folder.
 
     Nothing else happens before this: a wrong key or a connection to another account ends here.
+
+    Raises:
+        ConfigError: A key, a file that it names, or the recipe.
+        AccountError: The connection leads to another account, or nowhere.
     """
     config = resolve_config(conf)
     environment = config.environment
@@ -101,7 +105,11 @@ def resolve(
 
 
 def load_prompts(run: Run) -> list[Shard]:
-    """Read the data set into `prompts/` and cut the work of every model into shards."""
+    """Read the data set into `prompts/` and cut the work of every model into shards.
+
+    Raises:
+        DatasetError: A file, a row or a field of it.
+    """
     from include.prompts import open_prompts
 
     size, sha256 = run.config.generation.shard_size, hashlib.sha256()
@@ -310,6 +318,10 @@ def generate(run: Run, deployments: Sequence[Deployment], shard: Shard) -> Gener
     """Ask one model for its responses to one shard of the prompts; return what is there now.
 
     None for a model that is asked by a batch job: `batch` does that.
+
+    Raises:
+        DeploymentError: The model has no endpoint.
+        GenerationError: Too many of its responses cannot be used, or asking was given up.
     """
     model = run.model(shard["model"])
     deployment = next(d for d in deployments if d["model"] == model.name)

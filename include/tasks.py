@@ -25,7 +25,12 @@ from include.storage import RunFolder
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """Fail at once, without a traceback, on what a person has to correct; let the rest retry."""
+    """Fail at once, without a traceback, on what a person has to correct; let the rest retry.
+
+    Raises:
+        AirflowFailException: In the place of a JudgeError.
+        GenerationError: As it is: another try asks for what is missing.
+    """
     try:
         yield
     except GenerationError:
@@ -54,7 +59,11 @@ def aws(aws_conn_id: str, region: str | None = None) -> Client:
 
 @contextmanager
 def opened(run: RunRecord | None, *, without_texts: bool = False) -> Iterator[Run]:
-    """Open a run for a task's work; what a person has to correct fails the task at once."""
+    """Open a run for a task's work; what a person has to correct fails the task at once.
+
+    Raises:
+        AirflowFailException: There is no run, or what `readable_errors` says.
+    """
     if run is None:
         raise AirflowFailException("resolve has not succeeded, so there is no run to work on")
     with readable_errors():
@@ -141,6 +150,9 @@ def clean(environment: str, **context: Any) -> list[str]:
     """Delete or stop what outlived its run in one environment; say what was done.
 
     Then the texts of ended runs that keep none.
+
+    Raises:
+        AirflowFailException: AWS refuses to remove something.
     """
     ti, params = context["ti"], context["params"]
     dry_run, max_age = params["dry_run"], timedelta(hours=params["max_age_hours"])
