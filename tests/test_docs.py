@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from include import config_files
-from scripts import schemas
+from include import config_files, errors
+from scripts import local, schemas
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")]
@@ -38,6 +38,42 @@ def test_every_make_target_that_is_named_exists(page: Path) -> None:
     targets |= {"up", "down", "status", "logs", "reset"}
     named = re.findall(r"`(?:\$ )?make ([a-z-]+)", page.read_text(encoding="utf-8"))
     assert set(named) <= targets
+
+
+HANDBOOK = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "bench/README.md",
+    *ROOT.glob("docs/*.md"),
+]
+
+
+@pytest.fixture(scope="module")
+def handbook() -> str:
+    return "\n".join(page.read_text(encoding="utf-8") for page in HANDBOOK)
+
+
+def test_every_make_target_is_told(handbook: str) -> None:
+    targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    missing = [each for each in targets if not re.search(rf"make {each}\b|`{each}`", handbook)]
+    assert missing == ["help"] and len(targets) > 30
+
+
+def test_every_variable_is_told(handbook: str) -> None:
+    files = [*ROOT.glob("include/**/*.py"), *ROOT.glob("dags/*.py"), *ROOT.glob("scripts/*.py")]
+    named = {
+        name
+        for file in files
+        for name in re.findall(r'"((?:NOVA_JUDGE|SANDBOX)_[A-Z_]+)"', file.read_text())
+    }
+    assert {name for name in named if name not in handbook} == {local.MARK}
+    assert len(named) > 15
+
+
+def test_every_error_is_told_with_what_to_do(handbook: str) -> None:
+    kinds = [kind.__name__ for kind in errors.JudgeError.__subclasses__()]
+    assert [kind for kind in kinds if f"| `{kind}` |" not in handbook] == []
+    assert len(kinds) >= 11
 
 
 def test_the_readmes_evaluation_resolves() -> None:
