@@ -1,14 +1,19 @@
 """Facts about what outlived its run: seen by tag, removed by the run's state or by age."""
 
+import json
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import boto3
 import pytest
 import requests
+import yaml
 from botocore.exceptions import ClientError
-from sandbox_server import SESSION, Sandbox, running_sandbox
+from sandbox_server import ROOT, SESSION, Sandbox, running_sandbox
 
 from include import names, ownership
 
@@ -95,10 +100,10 @@ def test_what_carries_no_tag_of_ours_is_not_touched(aws: Sandbox) -> None:
     assert clean(aws, None, now=LATER) == []
 
 
-def test_a_running_judge_job_is_stopped_once(aws: Sandbox) -> None:
-    sagemaker = aws.client("sagemaker")
-    sagemaker.create_training_job(
-        TrainingJobName="nj-job-1",
+def job(aws: Sandbox, name: str, run_id: str) -> None:
+    """Start a training job."""
+    aws.client("sagemaker").create_training_job(
+        TrainingJobName=name,
         RoleArn=ROLE,
         AlgorithmSpecification={"TrainingImage": "i", "TrainingInputMode": "File"},
         OutputDataConfig={"S3OutputPath": OUTPUT},
@@ -108,8 +113,12 @@ def test_a_running_judge_job_is_stopped_once(aws: Sandbox) -> None:
             "VolumeSizeInGB": 30,
         },
         StoppingCondition={"MaxRuntimeInSeconds": 3600},
-        Tags=tags("r"),
+        Tags=tags(run_id),
     )
+
+
+def test_a_running_judge_job_is_stopped_once(aws: Sandbox) -> None:
+    job(aws, "nj-job-1", "r")
     assert clean(aws, "ended") == ["training job: stopped"]
     assert clean(aws, "ended") == []
 
@@ -259,3 +268,71 @@ def test_the_lambda_goes_by_age_alone(aws: Sandbox, monkeypatch: pytest.MonkeyPa
     assert ownership.handler({}, None) == []
     monkeypatch.setenv("MAX_AGE_HOURS", "0")
     assert len(ownership.handler({}, None)) == 3
+
+
+class _Tags(yaml.SafeLoader):
+    """Reads `!Sub x` and its like as plain values."""
+
+
+_Tags.add_multi_constructor("!", lambda loader, tag, node: node.value)
+
+
+def stack_statements() -> list[dict[str, Any]]:
+    """Return what infra/janitor.yaml allows; the sandbox knows no conditions on tags."""
+    text = (ROOT / "infra/janitor.yaml").read_text()
+    for name, value in (("Partition", "aws"), ("Region", "us-east-1"), ("AccountId", "0" * 12)):
+        text = text.replace(f"${{AWS::{name}}}", value)
+    (policy,) = yaml.load(text, _Tags)["Resources"]["JanitorRole"]["Properties"]["Policies"]
+    found: list[dict[str, Any]] = policy["PolicyDocument"]["Statement"]
+    return [{key: value for key, value in each.items() if key != "Condition"} for each in found]
+
+
+def actions(statement: dict[str, Any]) -> list[str]:
+    found = statement["Action"]
+    return [found] if isinstance(found, str) else found
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    quick = "endpoint=0,delete=0,job=600"
+    with running_sandbox(tmp_path_factory.mktemp("stack"), sandbox_delays=quick) as running:
+        yield running
+
+
+def left_after(aws: Sandbox, statements: list[dict[str, Any]]) -> list[str]:
+    """Leave an endpoint and two jobs behind; return what is still there when the stack has run."""
+    name, iam = f"janitor-{uuid4().hex[:8]}", aws.client("iam")
+    trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps({"Statement": trust}))
+    document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=document)
+    keys = aws.client("sts").assume_role(RoleArn=role["Role"]["Arn"], RoleSessionName="janitor")
+    keys = keys["Credentials"]
+    session = boto3.session.Session(
+        keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"], "us-east-1"
+    )
+    deployed(aws, name)
+    batch(aws, name, f"nj-{name}")
+    job(aws, f"nj-{name}", name)
+    with suppress(ClientError):
+        ownership.clean(
+            session.client("sagemaker", endpoint_url=aws.url),
+            session.client("bedrock", endpoint_url=aws.url),
+            run_state=lambda dag_id, run_id: "ended" if run_id == name else "active",
+            output_uri=OUTPUT,
+        )
+    everything = ownership.owned(aws.client("sagemaker"), aws.client("bedrock"))
+    return [each.kind for each in everything if each.run[1] == name]
+
+
+def test_the_stack_may_remove_whatever_is_left(shared: Sandbox) -> None:
+    assert left_after(shared, stack_statements()) == []
+
+
+@pytest.mark.parametrize("action", [each for s in stack_statements() for each in actions(s)])
+def test_without_one_of_its_rights_the_stack_leaves_something(shared: Sandbox, action: str) -> None:
+    statements = [
+        {**each, "Action": [one for one in actions(each) if one != action]}
+        for each in stack_statements()
+    ]
+    assert left_after(shared, [each for each in statements if each["Action"]])
