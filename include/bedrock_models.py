@@ -58,6 +58,25 @@ def _model(model: BedrockModel, bedrock: Any, region: str) -> list[Finding]:
     return attempt(what, "bedrock:GetFoundationModel", look)
 
 
+def led_to(model: BedrockModel, bedrock: Any) -> list[str]:
+    """Return the ARNs of the models that an inference profile leads to, in all of its regions.
+
+    Empty where the id is no profile's, or Bedrock does not tell (Bedrock: GetInferenceProfile).
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    is_arn = model.model_id.startswith("arn:")
+    if model.model_id == foundation_model(model.model_id) or (
+        is_arn and "profile/" not in model.model_id
+    ):
+        return []
+    try:
+        found = bedrock.get_inference_profile(inferenceProfileIdentifier=model.model_id)
+    except (BotoCoreError, ClientError):
+        return []
+    return [each["modelArn"] for each in found["models"]]
+
+
 def foundation_model(model_id: str) -> str | None:
     """Return the id of the foundation model behind a model's id, profile or ARN; None if unclear.
 

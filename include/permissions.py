@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from include.bedrock_models import foundation_model
+from include.bedrock_models import foundation_model, led_to
 from include.config import BedrockModel, Environment, Model, RunConfig, SageMakerModel
 from include.findings import UNCHECKED, Finding, Level, attempt, code
 from include.judge_table import REPOSITORY
@@ -47,6 +47,10 @@ ENDPOINT_CALLS = tuple(
     for verb in ("Create", "Describe", "Delete")
     for what in ("Model", "EndpointConfig", "Endpoint")
 )
+Led = Mapping[str, Sequence[str]]
+"""ARNs of the models that inference profiles lead to, by the model's name."""
+NOWHERE: Led = {}
+
 TAGS = ("sagemaker:AddTags", "sagemaker:ListTags")
 LISTED = ("Models", "EndpointConfigs", "Endpoints", "TrainingJobs")
 
@@ -74,7 +78,9 @@ class Need:
         return {"Version": "2012-10-17", "Statement": [granted]}
 
 
-def check(config: RunConfig, iam: Any, sts: Any, s3: Any, image: str | None) -> list[Finding]:
+def check(
+    config: RunConfig, iam: Any, sts: Any, s3: Any, bedrock: Any, image: str | None
+) -> list[Finding]:
     """Ask IAM whether the execution role and the caller may do what a run needs.
 
     Args:
@@ -82,24 +88,28 @@ def check(config: RunConfig, iam: Any, sts: Any, s3: Any, image: str | None) -> 
         iam: boto3's client.
         sts: boto3's client, for who the caller is.
         s3: boto3's client, for whether the bucket has a policy of its own.
+        bedrock: boto3's client, for where inference profiles lead to.
         image: The judge's container.
 
     Returns:
         One finding for the trust and one for each purpose of role and caller.
     """
     environment = config.environment
+    led = {m.name: led_to(m, bedrock) for m in config.models if isinstance(m, BedrockModel)}
     bucket_policy = _has_policy(s3, split_uri(environment.output_s3_uri)[0])
     execution, needed = environment.execution_role_arn, role_needs(config, image)
     findings = _role(iam, environment, execution, SERVICE, needed, bucket_policy)
     for arn, models in batch_roles(config).items():
         needs = [
             need
-            for need in batch_role_needs(environment, models)
+            for need in batch_role_needs(environment, models, led)
             if arn != execution or need not in needed
         ]
         findings += _role(iam, environment, arn, BATCH_SERVICE, needs, bucket_policy)
     findings += attempt(
-        "caller", "sts:GetCallerIdentity", lambda: _caller(config, iam, sts, bucket_policy, image)
+        "caller",
+        "sts:GetCallerIdentity",
+        lambda: _caller(config, iam, sts, bucket_policy, image, led),
     )
     return findings
 
@@ -166,11 +176,13 @@ def batch_roles(config: RunConfig) -> dict[str, list[BedrockModel]]:
     return roles
 
 
-def batch_role_needs(environment: Environment, models: Sequence[BedrockModel]) -> list[Need]:
+def batch_role_needs(
+    environment: Environment, models: Sequence[BedrockModel], led: Led = NOWHERE
+) -> list[Need]:
     """Return what batch jobs with some models do under their role."""
     needs = [*_storage(environment.output_s3_uri), *_output_key(environment)]
     for model in models:
-        needs += _with_model("asking", "bedrock:InvokeModel", model, environment)
+        needs += _with_model("asking", "bedrock:InvokeModel", model, environment, led)
     return [*needs, *([Need("network", NETWORK, "*")] if environment.vpc else [])]
 
 
@@ -200,7 +212,7 @@ def _repository(image: str | None) -> str | None:
     return f"arn:aws:ecr:{found['region']}:{found['account']}:repository/{found['name']}"
 
 
-def caller_needs(config: RunConfig, image: str | None = None) -> list[Need]:
+def caller_needs(config: RunConfig, image: str | None = None, led: Led = NOWHERE) -> list[Need]:
     """Return what Airflow itself does on AWS."""
     environment = config.environment
     region, account = environment.region, environment.account_id
@@ -224,8 +236,8 @@ def caller_needs(config: RunConfig, image: str | None = None) -> list[Need]:
         if volume := environment.volume_kms_key_arn:
             needs.append(Need("volume key of endpoints", ["kms:CreateGrant"], volume, UNSURE))
     for model in config.models:
-        needs += _asking(model, environment)
-    needs += _batch_jobs(config)
+        needs += _asking(model, environment, led)
+    needs += _batch_jobs(config, led)
     if arn := _repository(image):
         needs.append(Need("digest of the judge's image", ["ecr:BatchGetImage"], arn, "warning"))
     needs += _erasing(config)
@@ -240,7 +252,7 @@ def caller_needs(config: RunConfig, image: str | None = None) -> list[Need]:
     return [*needs, Need("reading logs", logs, groups, "warning")]
 
 
-def _asking(model: Model, environment: Environment) -> list[Need]:
+def _asking(model: Model, environment: Environment, led: Led) -> list[Need]:
     """Return what asking a model needs; a profile and the model behind it are both asked for."""
     if isinstance(model, SageMakerModel):
         ours = f"arn:aws:sagemaker:{environment.region}:{environment.account_id}"
@@ -255,25 +267,38 @@ def _asking(model: Model, environment: Environment) -> list[Need]:
         return needs
     if not isinstance(model, BedrockModel):
         return []
-    return _with_model("asking", "bedrock:InvokeModel", model, environment)
+    return _with_model("asking", "bedrock:InvokeModel", model, environment, led)
 
 
 def _with_model(
-    doing: str, action: str, model: BedrockModel, environment: Environment
+    doing: str, action: str, model: BedrockModel, environment: Environment, led: Led
 ) -> list[Need]:
     """Return a need for each ARN of a model, under names that differ: policies take them."""
+
+    def where(arn: str) -> str:
+        region = arn.split(":")[3]
+        if "profile/" in arn:
+            return ", its profile"
+        return "" if region == environment.region else f" in {region or 'all regions'}"
+
     return [
-        Need(f"{doing} {model.name}{', its profile' if 'profile/' in arn else ''}", [action], arn)
-        for arn in model_arns(model, environment)
+        Need(f"{doing} {model.name}{where(arn)}", [action], arn)
+        for arn in model_arns(model, environment, led.get(model.name, ()))
     ]
 
 
-def model_arns(model: BedrockModel, environment: Environment) -> list[str]:
-    """Return the ARNs of a model of Bedrock: of a profile, and of the model behind it."""
+def model_arns(model: BedrockModel, environment: Environment, led: Sequence[str] = ()) -> list[str]:
+    """Return the ARNs of a model of Bedrock: of a profile, and of the models behind it.
+
+    Args:
+        model: The model.
+        environment: Where it is asked.
+        led: What its profile leads to; empty: that of the environment's region is taken.
+    """
     region, account = environment.region, environment.account_id
-    arns = []
+    arns = list(led)
     foundation = foundation_model(model.model_id)
-    if foundation:
+    if foundation and not led:
         arns.append(f"arn:aws:bedrock:{region}::foundation-model/{foundation}")
     if model.model_id.startswith("arn:"):
         arns.append(model.model_id)
@@ -282,7 +307,7 @@ def model_arns(model: BedrockModel, environment: Environment) -> list[str]:
     return list(dict.fromkeys(arns))
 
 
-def _batch_jobs(config: RunConfig) -> list[Need]:
+def _batch_jobs(config: RunConfig, led: Led) -> list[Need]:
     """Return what starting, finding and stopping batch jobs needs, where there are any."""
     environment, roles = config.environment, batch_roles(config)
     if not roles:
@@ -296,7 +321,7 @@ def _batch_jobs(config: RunConfig) -> list[Need]:
         passed = f"passing {role.rsplit('/', 1)[-1]} to batch jobs"
         needs.append(Need(passed, ["iam:PassRole"], role, passed_to=BATCH_SERVICE))
         for model in models:
-            needs += _with_model("a batch job with", BATCH_CALLS[0], model, environment)
+            needs += _with_model("a batch job with", BATCH_CALLS[0], model, environment, led)
     return needs
 
 
@@ -374,7 +399,12 @@ def _finding(
 
 
 def _caller(
-    config: RunConfig, iam: Any, sts: Any, bucket_policy: bool, image: str | None = None
+    config: RunConfig,
+    iam: Any,
+    sts: Any,
+    bucket_policy: bool,
+    image: str | None = None,
+    led: Led = NOWHERE,
 ) -> list[Finding]:
     arn = str(sts.get_caller_identity()["Arn"])
     kind, _, rest = arn.split(":", 5)[5].partition("/")
@@ -383,7 +413,7 @@ def _caller(
         return [Finding("warning", "caller", message, "run Airflow under a role of its own")]
     if kind == "assumed-role":
         arn = _role_arn(iam, rest.split("/")[0], config.environment.account_id)
-    return simulate(iam, "caller", arn, caller_needs(config, image), bucket_policy)
+    return simulate(iam, "caller", arn, caller_needs(config, image, led), bucket_policy)
 
 
 def _role_arn(iam: Any, name: str, account: str) -> str:

@@ -66,7 +66,7 @@ def check(
         *images(config),
         *volumes(config),
         *bucket(environment, s3),
-        *permissions.check(config, service("iam"), service("sts"), s3, image),
+        *permissions.check(config, service("iam"), service("sts"), s3, service("bedrock"), image),
         *quotas.check(config, service("service-quotas"), replicas),
         *bedrock_models.check(config, service("bedrock")),
         *batches(config, service, prompts, batch_bytes or {}),

@@ -512,7 +512,8 @@ def test_what_the_look_asks_for_a_batch_role_is_enough_for_the_job(sandbox: Sand
     run, iam = batch_config(), sandbox.client("iam")
     arn = iam_role(sandbox, permissions.trust_policy(permissions.BATCH_SERVICE))
     (asked,) = permissions.batch_roles(run).values()
-    needs = permissions.batch_role_needs(run.environment, asked)
+    led = {each.name: bedrock_models.led_to(each, sandbox.client("bedrock")) for each in asked}
+    needs = permissions.batch_role_needs(run.environment, asked, led)
     for number, need in enumerate(needs):
         iam.put_role_policy(
             RoleName=arn.rsplit("/", 1)[-1],
@@ -674,6 +675,25 @@ def test_asking_a_profile_needs_the_model_behind_it_too() -> None:
         "arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-sonnet-4-6",
         "arn:aws:bedrock:us-east-1:000000000000:inference-profile/us.anthropic.claude-sonnet-4-6",
     ]
+
+
+def test_a_profile_needs_the_model_in_every_region_that_it_leads_to(sandbox: Sandbox) -> None:
+    (claude,) = config().candidates
+    led = bedrock_models.led_to(claude, sandbox.client("bedrock"))
+    assert [arn.split(":")[3] for arn in led] == ["us-east-1", "us-east-2", "us-west-2"]
+    needs = permissions.caller_needs(config(), led={"claude": led})
+    assert [need.purpose for need in needs if "claude" in need.purpose] == [
+        "asking claude",
+        "asking claude in us-east-2",
+        "asking claude in us-west-2",
+        "asking claude, its profile",
+    ]
+
+
+def test_a_model_that_is_asked_without_a_profile_leads_nowhere_else(sandbox: Sandbox) -> None:
+    plain = {"name": "n", "provider": "bedrock", "model_id": "amazon.nova-micro-v1:0"}
+    (model,) = config(candidates=[plain]).candidates
+    assert bedrock_models.led_to(model, sandbox.client("bedrock")) == []
 
 
 def test_the_caller_is_asked_for_under_the_role_behind_its_session() -> None:

@@ -200,6 +200,8 @@ def _bedrock(call: Call, body: dict[str, Any]) -> Iterator[Need]:
     elif call.operation == "GetFoundationModel":
         foundation = f"arn:aws:bedrock:{call.region}::foundation-model/{path[-1]}"
         yield Need("bedrock:GetFoundationModel", foundation)
+    elif call.operation == "GetInferenceProfile":
+        yield Need("bedrock:GetInferenceProfile", iam.model_arns(path[-1], call.region)[-1])
     elif call.operation == "CreateModelInvocationJob":
         action = "bedrock:CreateModelInvocationJob"
         yield from (Need(action, arn) for arn in iam.model_arns(str(body["modelId"]), call.region))

@@ -25,6 +25,14 @@ Context = Mapping[str, Sequence[str]]
 NAMESPACE = "https://iam.amazonaws.com/doc/2010-05-08/"
 ENTITY = re.compile(r"^arn:aws:(?:iam|sts)::(\d{12}):(role|user|group)/(.+)$")
 PROFILE = re.compile(r"^(us|us-gov|eu|apac|jp|au|ca|global)\.(.+)$")
+ROUTED = {
+    "us": ("us-east-1", "us-east-2", "us-west-2"),
+    "eu": ("eu-central-1", "eu-north-1", "eu-west-1", "eu-west-3"),
+    "apac": ("ap-northeast-1", "ap-south-1", "ap-southeast-1", "ap-southeast-2"),
+    "jp": ("ap-northeast-1", "ap-northeast-3"),
+    "global": ("",),
+}
+"""Regions that a profile leads to beside the caller's; which they are AWS changes now and then."""
 """Id of an inference profile: where it routes to, and the model."""
 DEFAULT_PAGE = 100
 
@@ -244,7 +252,11 @@ def model_arns(model: str, region: str) -> list[str]:
         return [model]
     profile = PROFILE.match(model)
     foundation = profile[2] if profile else model
-    arns = [f"arn:aws:bedrock:{region}::foundation-model/{foundation}"]
+    routed = ROUTED.get(profile[1], ()) if profile else ()
+    arns = [
+        f"arn:aws:bedrock:{each}::foundation-model/{foundation}"
+        for each in dict.fromkeys([region, *routed])
+    ]
     if profile:
         arns.append(f"arn:aws:bedrock:{region}:{ACCOUNT}:inference-profile/{model}")
     return arns

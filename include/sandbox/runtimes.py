@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from include.sandbox import iam
 from include.sandbox.conversation import Conversation, End, Reply, Turn
 from include.sandbox.errors import AwsError, validation
 from include.sandbox.models import Models
@@ -245,6 +246,22 @@ def _texts(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
     return tuple(str(text) for text in value) if isinstance(value, list) else ()
+
+
+def inference_profile(models: Models, model: str, region: str) -> Body:
+    """Answer Bedrock's GetInferenceProfile."""
+    check_model(models, model)
+    *led_to, own = iam.model_arns(model, region)
+    if not led_to:
+        raise AwsError("ResourceNotFoundException", f"There is no inference profile {model}.", 404)
+    return {
+        "inferenceProfileName": model,
+        "inferenceProfileId": model,
+        "inferenceProfileArn": own,
+        "models": [{"modelArn": arn} for arn in led_to],
+        "status": "ACTIVE",
+        "type": "SYSTEM_DEFINED",
+    }
 
 
 def foundation_model(models: Models, model: str, region: str) -> Body:

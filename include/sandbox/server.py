@@ -85,6 +85,7 @@ class Sandbox:
                 Route("/model/{model:path}/converse", self.converse, methods=["POST"]),
                 Route("/model/{model:path}/invoke", self.invoke_model, methods=["POST"]),
                 Route("/foundation-models/{model:path}", self.foundation_model),
+                Route("/inference-profiles/{model:path}", self.inference_profile),
                 Mount("/", app=self.by_service),
             ],
             middleware=[
@@ -189,6 +190,12 @@ class Sandbox:
         """Bedrock: GetFoundationModel."""
         region = _call(request.scope).region
         answer = runtimes.foundation_model(self.models, _model(request), region)
+        return JSONResponse(answer, headers=request_id())
+
+    async def inference_profile(self, request: Request) -> Response:
+        """Bedrock: GetInferenceProfile."""
+        region = _call(request.scope).region
+        answer = runtimes.inference_profile(self.models, _model(request), region)
         return JSONResponse(answer, headers=request_id())
 
     def seed(self) -> None:

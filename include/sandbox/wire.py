@@ -29,6 +29,7 @@ PATHS = (
     (re.compile(r"^/model/.+/converse$"), "Converse"),
     (re.compile(r"^/model/.+/invoke$"), "InvokeModel"),
     (re.compile(r"^/foundation-models/.+$"), "GetFoundationModel"),
+    (re.compile(r"^/inference-profiles/.+$"), "GetInferenceProfile"),
     (re.compile(r"^/model-invocation-job$"), "CreateModelInvocationJob"),
     (re.compile(r"^/model-invocation-job/.+/stop$"), "StopModelInvocationJob"),
     (re.compile(r"^/model-invocation-job/.+$"), "GetModelInvocationJob"),
