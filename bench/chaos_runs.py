@@ -272,10 +272,7 @@ class Chaos:
             time.sleep(1)
 
     def _tasks(self, run: Run) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._get(f"{run.path}/taskInstances?limit=100")[
-            "task_instances"
-        ]
-        return found
+        return list(local.pages(self._get, f"{run.path}/taskInstances", "task_instances"))
 
     @ask_again
     def ask(self, method: str, path: str, **body: Any) -> Any:

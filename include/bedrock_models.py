@@ -65,13 +65,13 @@ def led_to(model: BedrockModel, bedrock: Any) -> list[str]:
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
-    is_arn = model.model_id.startswith("arn:")
-    if model.model_id == foundation_model(model.model_id) or (
-        is_arn and "profile/" not in model.model_id
-    ):
+    named = model.model_id
+    is_arn = named.startswith("arn:")
+    is_profile = "profile/" in named if is_arn else named != foundation_model(named)
+    if not is_profile:
         return []
     try:
-        found = bedrock.get_inference_profile(inferenceProfileIdentifier=model.model_id)
+        found = bedrock.get_inference_profile(inferenceProfileIdentifier=named)
     except (BotoCoreError, ClientError):
         return []
     return [each["modelArn"] for each in found["models"]]

@@ -637,11 +637,11 @@ ANCHORS = "_anchors"
 """Key of the judge job of the anchor pairs; no model's name begins like that."""
 CANARIES = "_canaries"
 """Key of that of pairs whose answer is known."""
-MOST_TASKS = 1000
-"""Of one kind in a run; Airflow's `[core] max_map_length` is 1,024."""
-
 CANARY_PAIRS = 6
 """So many are made of one prompt's responses at the most."""
+
+MOST_TASKS = 1000
+"""Of one kind in a run; Airflow's `[core] max_map_length` is 1,024."""
 
 
 def is_second(key: str) -> bool:

@@ -94,7 +94,7 @@ def _win_rate(comparison: Comparison, rule: str, threshold: float) -> Gate:
     span = f"{name}'s {level(rate.confidence_level)} interval is {percent(rate.low)} to "
     span += percent(rate.high)
     outcome = side(rate.low, rate.high, threshold)
-    return _unless_missing_pairs_turn_it(outcome, f"{wanted}; {span}", missing, threshold)
+    return Gate(*_seen_with_missing(outcome, f"{wanted}; {span}", missing, threshold), threshold)
 
 
 def _since_accepted(comparison: Comparison, rule: str, threshold: float, first: bool) -> Gate:
@@ -108,7 +108,7 @@ def _since_accepted(comparison: Comparison, rule: str, threshold: float, first: 
         return Gate("inconclusive", f"{name}: {reason}.")
     if change.low is None or change.high is None:
         return Gate("inconclusive", change.sentence)
-    found = _unless_missing_pairs_turn_it(
+    found = _seen_with_missing(
         side(change.low, change.high, threshold),
         f"{rule} allows a drop of {points(-threshold).lstrip('+')} percentage points since the "
         f"accepted run; {name}'s change is {points(change.difference or 0.0)} "
@@ -117,20 +117,19 @@ def _since_accepted(comparison: Comparison, rule: str, threshold: float, first: 
         change.missing_bounds,
         threshold,
     )
-    return replace(found, threshold=None)
+    return Gate(*found)
 
 
-def _unless_missing_pairs_turn_it(
+def _seen_with_missing(
     outcome: GateOutcome, reason: str, missing: MissingBounds, threshold: float
-) -> Gate:
-    """Return what the gate says, unless it rests on the pairs that happen to be there."""
-    if could_be_turned(outcome, missing, threshold):
-        reason += ", but the missing pairs could change that"
-        outcome = "inconclusive"
-    return Gate(outcome, f"{reason}.", threshold)
+) -> tuple[GateOutcome, str]:
+    """Return what the gate says and why, unless it rests on the pairs that happen to be there."""
+    if _could_be_turned(outcome, missing, threshold):
+        return "inconclusive", f"{reason}, but the missing pairs could change that."
+    return outcome, f"{reason}."
 
 
-def could_be_turned(outcome: GateOutcome, missing: MissingBounds, threshold: float) -> bool:
+def _could_be_turned(outcome: GateOutcome, missing: MissingBounds, threshold: float) -> bool:
     """Whether the missing pairs could move an estimate to the other side of the threshold."""
     if outcome == "pass":
         return missing.low is not None and missing.low <= threshold
@@ -160,7 +159,7 @@ def _categories_below(comparison: Comparison, threshold: float) -> Iterator[str]
 def _fails(low: float, high: float, missing: MissingBounds, threshold: float) -> bool:
     """Whether an interval is below the threshold, however the missing pairs came out."""
     outcome = side(low, high, threshold)
-    return outcome == "fail" and not could_be_turned(outcome, missing, threshold)
+    return outcome == "fail" and not _could_be_turned(outcome, missing, threshold)
 
 
 def _categories_that_dropped(comparison: Comparison, threshold: float) -> Iterator[str]:

@@ -47,12 +47,12 @@ ENDPOINT_CALLS = tuple(
     for verb in ("Create", "Describe", "Delete")
     for what in ("Model", "EndpointConfig", "Endpoint")
 )
+TAGS = ("sagemaker:AddTags", "sagemaker:ListTags")
+LISTED = ("Models", "EndpointConfigs", "Endpoints", "TrainingJobs")
+
 Led = Mapping[str, Sequence[str]]
 """ARNs of the models that inference profiles lead to, by the model's name."""
 NOWHERE: Led = {}
-
-TAGS = ("sagemaker:AddTags", "sagemaker:ListTags")
-LISTED = ("Models", "EndpointConfigs", "Endpoints", "TrainingJobs")
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def check(
     def service(name: str) -> Any:
         return client(name, **QUICK)
 
-    s3 = service("s3")
+    s3, bedrock = service("s3"), service("bedrock")
     judged, replicas = judges(config, sent, partial(read_uri, s3))
     return [
         *judged,
@@ -66,9 +66,9 @@ def check(
         *images(config),
         *volumes(config),
         *bucket(environment, s3),
-        *permissions.check(config, service("iam"), service("sts"), s3, service("bedrock"), image),
+        *permissions.check(config, service("iam"), service("sts"), s3, bedrock, image),
         *quotas.check(config, service("service-quotas"), replicas),
-        *bedrock_models.check(config, service("bedrock")),
+        *bedrock_models.check(config, bedrock),
         *batches(config, service, prompts, batch_bytes or {}),
         *endpoints(config, service("sagemaker")),
     ]

@@ -133,7 +133,8 @@ def publish(
     )
     ranked, about_board = _board(config, folder, comparisons)
     drawn = charts.draw(comparisons, decision.threshold, ranked)
-    provenance = _provenance(config, folder, index, image, digest)
+    jobs = _judge_jobs(config, folder, results)
+    provenance = _provenance(config, folder, index, image, digest, jobs)
     comparisons, stale = _with_labels(folder, comparisons, config.evaluation, provenance)
     summary = Summary(
         schema_version=SCHEMA_VERSION,
@@ -496,7 +497,12 @@ def _judge_moved(results: Sequence[dict[str, Any]], change: JudgeChange | None) 
 
 
 def _provenance(
-    config: RunConfig, folder: RunFolder, index: dict[str, Any], image: JudgeImage, recipe: str
+    config: RunConfig,
+    folder: RunFolder,
+    index: dict[str, Any],
+    image: JudgeImage,
+    recipe: str,
+    jobs: dict[str, str | None],
 ) -> dict[str, Any]:
     return {
         "digests": {
@@ -508,16 +514,22 @@ def _provenance(
         "judge_image": image.uri,
         "judge_image_digest": image.digest,
         "models": {model.name: model.target for model in config.models},
-        "judge_jobs": _judge_jobs(config, folder),
+        "judge_jobs": jobs,
         "versions": {name: _version(name) for name in PACKAGES},
         "git_sha": _git_sha(),
     }
 
 
-def _judge_jobs(config: RunConfig, folder: RunFolder) -> dict[str, str | None]:
+def _judge_jobs(
+    config: RunConfig, folder: RunFolder, results: Sequence[dict[str, Any]]
+) -> dict[str, str | None]:
     """Return the ARNs of the judge jobs behind all verdicts, by their keys; None: no job."""
-    found = {each.key: folder.read_json(f"comparisons/{each.key}.json") for each in config.pairings}
-    return {key: stored["job_arn"] for key, stored in found.items() if stored}
+    jobs = {each["comparison"]["candidate"]: each["job_arn"] for each in results}
+    for pairing in config.pairings[len(config.candidates) :]:  # those beside the candidates' own
+        stored = folder.read_json(f"comparisons/{pairing.key}.json")
+        if stored:
+            jobs[pairing.key] = stored["job_arn"]
+    return jobs
 
 
 def _behind(folder: RunFolder, model: Model) -> str | None:

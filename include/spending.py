@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -239,10 +239,16 @@ def endpoint_deleted(folder: RunFolder, model: str) -> None:
 
 def endpoint_removed(folder: RunFolder, name: str) -> None:
     """Note the same of an endpoint that the janitor has deleted, known by its name alone."""
-    for stored in folder.names("spent/endpoints/"):
-        model = stored.removeprefix("spent/endpoints/").removesuffix(".json")
-        if any(life.get("endpoint_name") == name for life in _lives(folder, model).values()):
+    for model, lives in _noted(folder):
+        if any(life.get("endpoint_name") == name for life in lives.values()):
             endpoint_deleted(folder, model)
+
+
+def _noted(folder: RunFolder) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+    """Yield every model that has had an endpoint, with its endpoints as `_lives` has them."""
+    for name in folder.names("spent/endpoints/"):
+        model = name.removeprefix("spent/endpoints/").removesuffix(".json")
+        yield model, json.loads(folder.read(name))
 
 
 def _endpoint(model: str) -> str:
@@ -271,9 +277,8 @@ def _count(row: Mapping[str, Any], key: str) -> int:
 def _endpoints(prices: Prices, folder: RunFolder) -> list[Use]:
     """Return the time of a run's endpoints, up to now if they are still there."""
     found = []
-    for name in folder.names("spent/endpoints/"):
-        model = name.removeprefix("spent/endpoints/").removesuffix(".json")
-        for created, life in json.loads(folder.read(name)).items():
+    for model, lives in _noted(folder):
+        for created, life in lives.items():
             end = datetime.fromisoformat(life["deleted_at"]) if life["deleted_at"] else None
             lasted = (end or datetime.now(UTC)) - datetime.fromisoformat(created)
             seconds = max(0.0, lasted.total_seconds())

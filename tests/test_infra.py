@@ -5,11 +5,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
-import yaml
+import stacks
 from sandbox_server import ROOT, Sandbox
 
 from include import ownership
@@ -17,21 +16,10 @@ from include import ownership
 TEMPLATE = ROOT / "infra" / "janitor.yaml"
 
 
-class _CloudFormation(yaml.SafeLoader):
-    """Reads `!Ref x` and its like as plain values."""
-
-
-_CloudFormation.add_multi_constructor("!", lambda loader, tag, node: node.value)
-
-
-def template() -> Any:
-    return yaml.load(TEMPLATE.read_text(), _CloudFormation)
-
-
 def test_the_function_is_one_file_that_needs_nothing_of_the_project(
     tmp_path: Path, sandbox: Sandbox
 ) -> None:
-    function = template()["Resources"]["Janitor"]["Properties"]
+    function = stacks.janitor()["Resources"]["Janitor"]["Properties"]
     module, handler = function["Handler"].split(".")
     code = (TEMPLATE.parent / function["Code"]).resolve()
     assert code.stem == module
@@ -54,7 +42,7 @@ def test_the_function_is_one_file_that_needs_nothing_of_the_project(
 
 
 def test_the_function_may_remove_only_what_is_tagged() -> None:
-    (policy,) = template()["Resources"]["JanitorRole"]["Properties"]["Policies"]
+    (policy,) = stacks.janitor()["Resources"]["JanitorRole"]["Properties"]["Policies"]
     _, remove, stop = policy["PolicyDocument"]["Statement"]
     for statement in (remove, stop):
         assert statement["Condition"] == {

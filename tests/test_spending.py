@@ -37,7 +37,7 @@ from include.operators import (
     NovaJudgeOperator,
 )
 from include.records import OVER_BUDGET, Pair, Response
-from include.runs import JudgeJob, Run, Shard
+from include.runs import Deployment, JudgeJob, Run, Shard
 from include.spending import Cap, Spending
 from include.tasks import clean
 from include.web import spent
@@ -167,12 +167,17 @@ def test_what_a_batch_job_answered_has_batch_prices_and_the_rest_has_not(
 # endpoints
 
 
+def reserved(aws: Sandbox, rows: str) -> tuple[Run, Deployment]:
+    """Return a run whose endpoint has its name, and is not there yet."""
+    run = new_run(aws, config(rows, baseline=TINY))
+    steps.load_prompts(run)
+    return run, steps.reserve(run, [])[0]
+
+
 def test_an_endpoint_costs_from_its_creation_to_its_deletion_however_often_its_tasks_run(
     aws: Sandbox, rows: str
 ) -> None:
-    run = new_run(aws, config(rows, baseline=TINY))
-    steps.load_prompts(run)
-    deployment = steps.reserve(run, [])[0]
+    run, deployment = reserved(aws, rows)
     deploy = operator(DeployEndpointOperator, run, deployment)
     for _ in range(2):
         with pytest.raises(TaskDeferred):
@@ -199,9 +204,7 @@ def test_an_endpoint_costs_from_its_creation_to_its_deletion_however_often_its_t
 def test_an_endpoint_that_the_janitor_has_deleted_costs_nothing_any_more(
     aws: Sandbox, rows: str
 ) -> None:
-    run = new_run(aws, config(rows, baseline=TINY))
-    steps.load_prompts(run)
-    deployment = steps.reserve(run, [])[0]
+    run, deployment = reserved(aws, rows)
     with pytest.raises(TaskDeferred):
         operator(DeployEndpointOperator, run, deployment).execute({})
     in_service(aws, deployment["endpoint_name"])
@@ -221,9 +224,7 @@ def test_without_prices_nothing_is_noted_and_the_cost_is_null(
     aws: Sandbox, rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NOVA_JUDGE_CONFIG_DIR", str(config_folder(tmp_path / "none", None)))
-    run = new_run(aws, config(rows, baseline=TINY))
-    steps.load_prompts(run)
-    deployment = steps.reserve(run, [])[0]
+    run, deployment = reserved(aws, rows)
     assert "priced" not in deployment
     with pytest.raises(TaskDeferred):
         operator(DeployEndpointOperator, run, deployment).execute({})
