@@ -53,7 +53,7 @@ test: install ## Run the tests: offline, 15 to 25 minutes on two cores
 test-slow: install ## Run the tests that need a browser, a server or another Python
 	$(BIN)/pytest -m slow $(PARALLEL)
 
-bench: install ## Every benchmark against its peers, into docs/performance.md; about an hour
+bench: install ## The five benchmarks that have peers, into docs/performance.md; about an hour
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.everything $(ARGS)
 
 bench-orchestration: install ## Measure trigger to report, beside the same work without Airflow

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from include.config import Environment
-from include.errors import AccountError
+from include.errors import AccountError, AccountUnreachableError, is_transient
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -26,7 +26,8 @@ def check(sts: BaseClient, environment: Environment) -> None:
     """Compare the account behind a connection with the environment's (STS: GetCallerIdentity).
 
     Raises:
-        AccountError: No answer, no credentials, another account or another region.
+        AccountError: No answer (then an `UnreachableError`, too), no right to one, another account
+            or another region.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -34,7 +35,9 @@ def check(sts: BaseClient, environment: Environment) -> None:
     try:
         account = sts.get_caller_identity()["Account"]
     except (BotoCoreError, ClientError) as error:
-        raise AccountError(f"{where}: AWS does not answer: {error}") from None
+        if is_transient(error):
+            raise AccountUnreachableError(f"{where}: AWS does not answer: {error}") from None
+        raise AccountError(f"{where}: AWS does not say which account it is: {error}") from None
     if account != environment.account_id:
         raise AccountError(
             f"{where}: the connection leads to account {account}, the environment says "

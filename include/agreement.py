@@ -14,10 +14,10 @@ from include.intervals import (
     NOTHING,
     SINGLE_UNIT,
     Interval,
-    cluster_t_interval,
     mean_size,
     rough,
 )
+from include.rates import share
 from include.records import Kappa, Rate
 
 
@@ -245,22 +245,8 @@ def agree(pairs: Sequence[Rated], confidence_level: float, unit: str) -> tuple[R
         unit: What the units are called.
     """
     same = [pair.human == pair.judge for pair in pairs]
-    found = cluster_t_interval(
-        list(map(float, same)),
-        [pair.unit for pair in pairs],
-        confidence_level,
-        unit,
-        "one yes and one no",
-    )
-    rate = Rate(
-        found.estimate,
-        found.low,
-        found.high,
-        confidence_level,
-        found.method,
-        count=sum(same),
-        of=len(same),
-    )
+    observed = [(so, pair.unit) for so, pair in zip(same, pairs, strict=True)]
+    rate = share(observed, confidence_level, unit)
     kappa = kappa_interval(pairs, ("baseline", "candidate"), confidence_level, unit)
     return rate, Kappa(kappa.estimate, kappa.low, kappa.high, confidence_level, kappa.method)
 

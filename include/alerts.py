@@ -67,7 +67,12 @@ def _subject(evaluation: str, summary: Mapping[str, Any] | None, problem: str | 
             each["candidate"]: each["verdict"].replace("_", " ") for each in summary["comparisons"]
         }
         said += ": " + ", ".join(f"{name} {verdict}" for name, verdict in verdicts.items())
-    text = f"{evaluation}: {said}".encode("ascii", "replace").decode()
+    return as_subject(f"{evaluation}: {said}")
+
+
+def as_subject(text: str) -> str:
+    """Return a text as SNS takes it for a subject: only ASCII, and not too much of it."""
+    text = text.encode("ascii", "replace").decode()
     return text if len(text) <= LONGEST_SUBJECT else f"{text[: LONGEST_SUBJECT - 3]}..."
 
 

@@ -136,6 +136,9 @@ class AsyncClient:
                 allow_redirects=False,
             ) as answer:
                 body = await answer.read()
+        except aiohttp.ClientHttpProxyError as error:  # in words, it holds the proxy's password
+            said = f"the proxy answered {error.status} {error.message}"
+            raise EndpointConnectionError(endpoint_url=self._url, error=said) from None
         except aiohttp.ClientSSLError as error:
             raise SSLError(endpoint_url=self._url, error=error) from None
         except aiohttp.ConnectionTimeoutError as error:
@@ -144,8 +147,8 @@ class AsyncClient:
             raise ReadTimeoutError(endpoint_url=self._url, error=error) from None
         except (aiohttp.ClientError, OSError) as error:
             raise EndpointConnectionError(endpoint_url=self._url, error=error) from None
-        said = {"headers": answer.headers, "status_code": answer.status, "body": body}
-        parsed = self._parsed(model, said)
+        told = {"headers": answer.headers, "status_code": answer.status, "body": body}
+        parsed = self._parsed(model, told)
         self._emit("after-call", model, http_response=answer, parsed=parsed, context=context)
         if answer.status >= 300:
             raise ClientError(parsed, operation)

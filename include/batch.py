@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from include.config import BedrockModel, Environment
-from include.providers import LONGEST_MESSAGE, Dialect, read_converse
+from include.providers import LONGEST_MESSAGE, UNREADABLE, Dialect, read_converse
 from include.records import Prompt, Response
 
 
@@ -138,7 +138,7 @@ class Output:
         try:
             answer = read_converse(line["modelOutput"])
             return answer.response(prompt, model)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as problem:
+        except UNREADABLE as problem:
             message = f"the answer has a shape that is not known: {problem!r}"
             return _failed(prompt, model, "UnknownAnswer", message)
 

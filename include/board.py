@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from include.intervals import FEW_UNITS, SINGLE_UNIT, level_of_each
+from include.intervals import FEW_UNITS, SINGLE_UNIT, level_of_each, rough
 from include.preferences import ResolvedPair
 from include.records import Board, BoardModel, BoardPairing
 from include.wording import level, listed, percent
@@ -391,10 +391,9 @@ def _fits(
 def _method(units: int, unit: str) -> str:
     if units < 2:
         return SINGLE_UNIT
-    rough = "; fewer than ten, so rough" if units < FEW_UNITS else ""
     return (
         f"Bradley-Terry, ties half; largest |t| of all pairs of models over {RESAMPLES:,} resamples"
-        f" of {units:,} {unit}, one win and one loss per candidate added{rough}"
+        f" of {units:,} {unit}, one win and one loss per candidate added{rough(units)}"
     )
 
 

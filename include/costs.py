@@ -210,7 +210,10 @@ def plan(config: RunConfig, work: Work) -> Estimate | None:
             "writes a price file"
         )
     found = estimate(config, prices, work)
-    missing = unpriced([*found.likely, *found.most])
+    # What a batch job has left out is asked for one by one.
+    batched = (each for each in config.models if isinstance(each, BedrockModel) and each.batch)
+    others = (use for each in batched for use in token_uses(prices, each, 1, 1, batch=False))
+    missing = unpriced([*found.likely, *found.most, *others])
     if budget is not None and missing:
         raise ConfigError(
             f"budget_usd needs every price, and the price file has no {', '.join(missing)}"

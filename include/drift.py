@@ -217,15 +217,16 @@ def between(
     if not of_run:
         return None
     later = of_run[-1]
-    before = [each for each in rounds if moment(each.started_at) < moment(later.started_at)]
+    before = rounds[: rounds.index(later)]
     if earlier is not None:
         since, its_image = earlier
         before = [
             each
-            for each in before
+            for each in rounds
             if moment(each.started_at) <= moment(since) and each.image == its_image
         ]
-    return (before[-1], later) if before else None
+    # One round that stands for both says that they had the same judge, and nothing more.
+    return (before[-1], later) if before and before[-1] is not later else None
 
 
 def since_accepted(
@@ -281,21 +282,20 @@ def doubt(
         accepted: The accepted run.
         image: The judge's of the later run.
         recipe: Digest of the later run's recipe.
-        change: What the anchor pairs say; None: nothing.
+        change: What the anchor pairs say; None: nothing. They were judged by the later run's
+            recipe at both times, so they clear another image and never another recipe.
     """
     if accepted is None:
         return None
     if change and change.verdict == "changed":
         return change.sentence
-    differing = [
-        what
-        for what, differs in (
-            ("image", image.is_another(image_of(accepted))),
-            ("recipe", accepted.provenance.get("digests", {}).get("recipe") != recipe),
-        )
-        if differs
-    ]
-    if not differing or (change and change.verdict == "unchanged"):
+    cleared = change is not None and change.verdict == "unchanged"
+    another_image = image.is_another(image_of(accepted)) and not cleared
+    another_recipe = accepted.provenance.get("digests", {}).get("recipe") != recipe
+    differing = [*(["image"] if another_image else []), *(["recipe"] if another_recipe else [])]
+    if not differing:
         return None
     said = f"the judge's {' and '.join(differing)} changed too"
-    return f"{said}. {change.sentence}" if change else f"{said}, and no anchor pairs tell it apart."
+    if change and not another_recipe:
+        return f"{said}. {change.sentence}"
+    return f"{said}, and no anchor pairs tell it apart."

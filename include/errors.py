@@ -5,7 +5,8 @@ Each message says where (file, row, key or resource), what was expected and what
     JudgeError
     ├── ConfigError        a key of an evaluation, model or environment is wrong
     ├── DatasetError       the prompts cannot be read
-    ├── AccountError       AWS does not answer, or is not the account that the environment names
+    ├── AccountError       AWS is not the account that the environment names, or nobody knows
+    ├── UnreachableError   AWS or the Hugging Face Hub did not answer this time; a retry may do
     ├── DeploymentError    an endpoint did not come into service
     ├── GenerationError    more responses failed than the evaluation allows
     ├── BudgetError        what the run may cost does not suffice for this
@@ -30,7 +31,15 @@ class DatasetError(JudgeError):
 
 
 class AccountError(JudgeError):
-    """AWS does not answer, or is not the account that the environment names."""
+    """AWS is not the account that the environment names, or nobody knows."""
+
+
+class UnreachableError(JudgeError):
+    """AWS or the Hugging Face Hub did not answer this time: another try may find them well."""
+
+
+class AccountUnreachableError(AccountError, UnreachableError):
+    """AWS did not say which account it is."""
 
 
 class DeploymentError(JudgeError):
@@ -63,3 +72,33 @@ class LabelsError(JudgeError):
 
 class ErasureError(JudgeError):
     """What should be gone is still on S3."""
+
+
+TRANSIENT = ("RequestLimitExceeded", "RequestTimeout", "SlowDown", "Throttling", "TooManyRequests")
+"""How the code of an error begins that another try may not meet."""
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether it was AWS's moment: no answer, too many requests, or a fault of its own (5xx).
+
+    Args:
+        error: Of botocore or boto3.
+    """
+    from botocore.exceptions import ClientError
+
+    if not isinstance(error, ClientError):
+        return True  # no answer at all
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
+    return bool(status >= 500 or error.response["Error"]["Code"].startswith(TRANSIENT))
+
+
+def unread(message: str, error: Exception, otherwise: type[JudgeError]) -> JudgeError:
+    """Return what to raise where something on AWS cannot be read.
+
+    Args:
+        message: What cannot be read.
+        error: Of botocore or boto3.
+        otherwise: What it is unless it may pass.
+    """
+    kind = UnreachableError if is_transient(error) else otherwise
+    return kind(f"{message}: {error}")

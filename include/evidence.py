@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Container, Iterator
 from typing import Any
@@ -13,8 +14,8 @@ from include.preferences import ResolvedPair, resolve_pairs
 from include.records import Judgment, Pair, PairDigests, RubricScore
 from include.storage import RunFolder
 
-JUDGMENT = ("prompt_id", "order", "verdict", "error")
-"""A judgment's columns, in the order of its fields."""
+JUDGMENT = tuple(field.name for field in dataclasses.fields(Judgment))
+"""A judgment's columns, in the order of its fields; the folder of an older run lacks the last."""
 
 
 def stored_pairs(folder: RunFolder, candidate: str) -> str | None:
@@ -50,12 +51,13 @@ def rubric_scores(folder: RunFolder, candidate: str, ids: Container[str]) -> dic
 
 
 def _said(folder: RunFolder, candidate: str) -> dict[str, tuple[tuple[Any, ...], ...]]:
-    """Return order, verdict and error of each prompt's judgments; equal ones are one object."""
+    """Return what each prompt's judgments say, its id aside; equal ones are one object."""
     table = parquet.ParquetFile(BufferReader(folder.read(f"judgments/{candidate}.parquet"))).read()
     said: dict[str, tuple[tuple[Any, ...], ...]] = {}
     known: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    there = [name for name in JUDGMENT if name in table.column_names]
     for batch in table.to_batches(max_chunksize=10_000):
-        for prompt_id, *rest in zip(*(batch.column(n).to_pylist() for n in JUDGMENT), strict=True):
+        for prompt_id, *rest in zip(*(batch.column(n).to_pylist() for n in there), strict=True):
             each = known.setdefault(tuple(rest), tuple(rest))
             said[prompt_id] = (*said.get(prompt_id, ()), each)
     return said

@@ -223,7 +223,10 @@ def expire(
         for slug in sorted(set(home.folders()) - NO_RUNS):
             place = Place(evaluation, slug)
             folder = place.folder(output)
-            last = max(folder.written("").values(), default=now)
+            written = folder.written("")
+            if storage.CONFIG not in written:
+                continue  # no run: models, data sets and other Airflows may lie here, too
+            last = max(written.values())
             if now - last <= age or folder == reference or going_on(folder, now):
                 continue
             found = belongings(output, place, with_history=False)

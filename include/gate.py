@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from include.config import GateRule
 from include.records import Comparison, Gate, GateOutcome, MissingBounds
-from include.wording import level, percent, points
+from include.wording import exact, level, percent, points
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ def _win_rate(comparison: Comparison, rule: str, threshold: float) -> Gate:
     if rate.low is None or rate.high is None:
         reason = f"{name}: the win rate has no interval ({rate.method})."
         return Gate("inconclusive", reason, threshold)
-    wanted = f"{rule} needs a win rate above {percent(threshold)}"
-    span = f"{name}'s {level(rate.confidence_level)} interval is {percent(rate.low)} to "
-    span += percent(rate.high)
+    wanted = f"{rule} needs a win rate above {exact(threshold)}"
+    span = f"{name}'s {level(rate.confidence_level)} interval is "
+    span += f"{percent(rate.low, threshold)} to {percent(rate.high, threshold)}"
     outcome = side(rate.low, rate.high, threshold)
     return Gate(*_seen_with_missing(outcome, f"{wanted}; {span}", missing, threshold), threshold)
 
@@ -150,9 +150,10 @@ def _categories_below(comparison: Comparison, threshold: float) -> Iterator[str]
             continue
         if _fails(rate.low, rate.high, row.missing_bounds, threshold):
             yield (
-                f"every category needs a win rate that may lie above {percent(threshold)}; "
+                f"every category needs a win rate that may lie above {exact(threshold)}; "
                 f"{comparison.candidate}'s {level(rate.confidence_level)} interval in "
-                f"{row.category} is {percent(rate.low)} to {percent(rate.high)}."
+                f"{row.category} is {percent(rate.low, threshold)} to "
+                f"{percent(rate.high, threshold)}."
             )
 
 

@@ -15,6 +15,7 @@ from include.agreement import (
 )
 from include.intervals import level_together
 from include.preferences import SCORE, UNCATEGORIZED, ResolvedPair
+from include.rates import as_win_rate
 from include.records import (
     CategoryAgreement,
     Comparison,
@@ -57,15 +58,17 @@ def summarize(labels: Labels, pairs: Iterable[ResolvedPair], comparison: Compari
     said = {label.prompt_id: label.preference for label in labels.labels}
     scored: list[Scored] = []
     both: list[_Both] = []
+    grouped = False
     for row in pairs:
         if row.preference is None or row.score is None:
             continue
+        grouped = grouped or row.pair.group is not None
         human = said.get(row.pair.prompt_id)
         score = None if human is None else SCORE[human]
         scored.append(Scored(row.unit, row.score, score, row.pair.status == "identical"))
         if human is not None:
             both.append(_Both(row.unit, row.pair.category, human, row.preference))
-    unit = "groups" if any(pair.unit.startswith("group ") for pair in scored) else "prompts"
+    unit = "groups" if grouped else "prompts"
     rate = comparison.win_rate
     asked = level_together(rate.confidence_level, rate.adjusted_for)
     agreement, kappa = _agree(both, asked, unit)
@@ -119,19 +122,7 @@ def _by_category(
 
 
 def _win_rate(found: Corrected, judge: WinRate) -> WinRate:
-    interval, method = found.interval, found.interval.method
-    if judge.adjusted_for > 1:
-        method += f"; Bonferroni for {judge.adjusted_for} candidates"
-    return WinRate(
-        interval.estimate,
-        interval.low,
-        interval.high,
-        judge.confidence_level,
-        method,
-        interval.standard_error,
-        interval.units,
-        judge.adjusted_for,
-    )
+    return as_win_rate(found.interval, judge.confidence_level, judge.adjusted_for)
 
 
 def _contradicts(comparison: Comparison, corrected: WinRate) -> bool:
@@ -146,7 +137,9 @@ def _doubt(comparison: Comparison, kappa: Kappa, corrected: WinRate | None) -> s
     reasons = []
     if corrected and _contradicts(comparison, corrected):
         reasons.append("corrected by people's labels, the win rate contradicts the verdict")
-    if kappa.low is not None and kappa.low <= 0:
+    if kappa.high is not None and kappa.high < 0:
+        reasons.append("people and the judge disagree more than by chance")
+    elif kappa.low is not None and kappa.low <= 0:
         reasons.append("people may agree with the judge by chance alone: kappa's interval holds 0")
     return "; ".join(reasons) or None
 

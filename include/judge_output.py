@@ -360,8 +360,8 @@ def _from_counts(row: _Judged) -> list[Judgment]:
         forward: Verdict = "A=B" if preference == "=" else "A>B" if preference == "A" else "B>A"
         verdicts[index] = forward if index == 0 else SWAPPED[forward]
     return [
-        _judgment(row.pair, "forward", verdicts[0]),
-        _judgment(row.pair, "backward", verdicts[1]),
+        replace(_judgment(row.pair, "forward", verdicts[0]), order_known=False),
+        replace(_judgment(row.pair, "backward", verdicts[1]), order_known=False),
     ]
 
 

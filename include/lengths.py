@@ -14,8 +14,9 @@ from statistics import median
 from typing import NamedTuple
 
 from include.equal_length import equal_length_interval
-from include.intervals import Interval, cluster_t_interval
+from include.intervals import cluster_t_interval
 from include.preferences import ResolvedPair, units_of
+from include.rates import as_win_rate, share
 from include.records import LengthBin, LengthResult, Rate, WinRate
 
 MOST_BINS = 5
@@ -66,16 +67,8 @@ def _longer_wins(found: Sequence[_Compared], confidence_level: float) -> Rate:
     won = [each for each in found if each.row.preference != "tie" and each.ratio != 1]
     longer = [(each.row.preference == "candidate") == (each.ratio > 1) for each in won]
     rows = [each.row for each in won]
-    rate = cluster_t_interval(
-        [float(so) for so in longer],
-        [row.unit for row in rows],
-        confidence_level,
-        units_of(rows),
-        "one yes and one no",
-    )
-    return Rate(
-        rate.estimate, rate.low, rate.high, confidence_level, rate.method, sum(longer), len(won)
-    )
+    observed = [(so, row.unit) for so, row in zip(longer, rows, strict=True)]
+    return share(observed, confidence_level, units_of(rows))
 
 
 def _parts(found: Sequence[_Compared]) -> list[Sequence[_Compared]]:
@@ -90,7 +83,7 @@ def _bin(part: Sequence[_Compared], confidence_level: float) -> LengthBin:
     found = cluster_t_interval(
         _scores(rows), [row.unit for row in rows], confidence_level, units_of(rows)
     )
-    return LengthBin(part[0].ratio, part[-1].ratio, _win_rate(found, confidence_level), len(rows))
+    return LengthBin(part[0].ratio, part[-1].ratio, as_win_rate(found, confidence_level), len(rows))
 
 
 def _at_equal_length(found: Sequence[_Compared], confidence_level: float) -> WinRate:
@@ -102,20 +95,8 @@ def _at_equal_length(found: Sequence[_Compared], confidence_level: float) -> Win
         confidence_level,
         units_of(rows),
     )
-    return _win_rate(rate, confidence_level)
+    return as_win_rate(rate, confidence_level)
 
 
 def _scores(rows: Sequence[ResolvedPair]) -> list[float]:
     return [row.score for row in rows if row.score is not None]
-
-
-def _win_rate(found: Interval, confidence_level: float) -> WinRate:
-    return WinRate(
-        found.estimate,
-        found.low,
-        found.high,
-        confidence_level,
-        found.method,
-        found.standard_error,
-        found.units,
-    )

@@ -139,7 +139,7 @@ def _aws_conn_id(evaluation: Mapping[str, Any], asked: Sequence[Alert]) -> str |
 
 def _deadline(dag_id: str, alert: Alert, aws_conn_id: str | None) -> DeadlineAlert:
     message = alerts.Message(
-        f"{dag_id} has not ended after {alert.stuck_after_hours:g} hours"[: alerts.LONGEST_SUBJECT],
+        alerts.as_subject(f"{dag_id} has not ended after {alert.stuck_after_hours:g} hours"),
         f"A run of {dag_id} was queued {alert.stuck_after_hours:g} hours ago and has not ended; it "
         f"goes on.\n\n{links.runs_address(dag_id)}",
     )

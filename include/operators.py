@@ -28,7 +28,7 @@ from airflow.sdk import BaseOperatorLink
 from airflow.sdk.exceptions import AirflowFailException
 
 from include import asking, cloudwatch, judge, judging, spending, steps
-from include.errors import DeploymentError, GenerationError, JudgeJobError
+from include.errors import DeploymentError, GenerationError, JudgeJobError, is_transient
 from include.links import ContainerLogLink, SageMakerEndpointLink, SageMakerJobLink
 from include.ownership import IN_PROGRESS, is_gone
 from include.runs import BatchJob, Deployment, JudgeJob, Run, RunRecord, open_run
@@ -40,9 +40,6 @@ CAPACITY = ("InsufficientInstanceCapacity", "CapacityError", "ResourceLimitExcee
 
 FINAL = ("AlgorithmError", "ClientError")
 """How a FailureReason begins that the same job would meet, and be paid for, again."""
-
-TRANSIENT = ("Throttling", "RequestLimitExceeded", "TooManyRequests", "RequestTimeout")
-"""How the code of an error begins that another try may not meet."""
 
 REASON = 1000
 """Longest reason that goes through XCom; all of it is in the task's log."""
@@ -95,7 +92,17 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
         """Go on after the wait: try the endpoint, or the next instance type, or give up."""
         if event and event["status"] == "success":
             return self._tried()
-        description = self.hook.describe_endpoint(self._name)
+        description, said = self.hook.describe_endpoint(self._name), (event or {}).get("message")
+        status = description["EndpointStatus"]
+        if status == "InService":
+            return self._tried()
+        if status == "Creating" and (event or {}).get("status") != "timeout":
+            reason = (
+                f"endpoint {self._name} is being created, but the wait for it has ended: {said}"
+            )
+            if not _is_last_try(context):
+                raise DeploymentError(reason)
+            return self._failed(reason)
         return self._next(context, description.get("FailureReason") or str(event), choice)
 
     @property
@@ -135,7 +142,7 @@ class DeployEndpointOperator(SageMakerEndpointOperator):
             )
             description = client.describe_endpoint(EndpointName=self._name)
         except (BotoCoreError, ClientError) as error:
-            if _is_transient(error) and not _is_last_try(context):
+            if is_transient(error) and not _is_last_try(context):
                 raise
             return self._next(context, str(error), choice)
         if self.config.get("priced"):
@@ -318,11 +325,11 @@ class BatchOperator(BedrockBatchInferenceOperator):
             AirflowFailException: Jobs fail, or end with responses missing, and another would, too.
             GenerationError: Too many of the responses cannot be used.
         """
-        run = _opened(self.run)
-        model = run.model(self.config["model"])
-        if not asking.is_batch(model):
-            return None
         with readable_errors():
+            run = _opened(self.run)
+            model = run.model(self.config["model"])
+            if not asking.is_batch(model):
+                return None
             job = self._found(run, model)
             if job:
                 status = self._status(str(job["arn"]))
@@ -349,17 +356,14 @@ class BatchOperator(BedrockBatchInferenceOperator):
         Raises:
             AirflowFailException, GenerationError: As `execute`.
         """
-        run = _opened(self.run)
-        model = run.model(self.config["model"])
-        job = asking.open_batch(run, model) if asking.is_batch(model) else None
-        if (
-            not asking.is_batch(model)
-            or job is None
-            or job["arn"] is None
-            or not asking.is_current(run, model, job)
-        ):
-            return self.execute(context)
         with readable_errors():
+            run = _opened(self.run)
+            model = run.model(self.config["model"])
+            if not asking.is_batch(model):
+                return self.execute(context)
+            job = asking.open_batch(run, model)
+            if not (job and job["arn"] and asking.is_current(run, model, job)):
+                return self.execute(context)
             status = self._status(job["arn"])
             if status["status"] not in BATCH_ENDED:
                 said = str((event or {}).get("message", "no event")).splitlines()[-1]
@@ -595,7 +599,7 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
         base, last = request["TrainingJobName"], None
         for attempt in range(1, MAX_ATTEMPTS + 1):
             name = f"{base}-{attempt}"
-            description = self._describe(name)
+            description = spending.describe(self.hook.conn, name)
             if description is None:
                 if last and _is_final(last) and not cleared:
                     raise self._failure(last)
@@ -618,16 +622,6 @@ class NovaJudgeOperator(SageMakerTrainingOperator):
                 _opened(self.run, without_texts=True), self.config, name
             )
         return status in ("InProgress", "Stopping")
-
-    def _describe(self, name: str) -> Any:
-        from botocore.exceptions import ClientError
-
-        try:
-            return self.hook.describe_training_job(name)
-        except ClientError as error:
-            if is_gone(error):
-                return None
-            raise
 
     def _failure(self, description: dict[str, Any]) -> Exception:
         name, status = description["TrainingJobName"], description["TrainingJobStatus"]
@@ -661,15 +655,6 @@ def _is_final(description: dict[str, Any]) -> bool:
     """Whether another job of this kind would end the same way: refused, or out of time."""
     out_of_time = description["SecondaryStatus"] == "MaxRuntimeExceeded"
     return out_of_time or str(description.get("FailureReason", "")).startswith(FINAL)
-
-
-def _is_transient(error: Exception) -> bool:
-    from botocore.exceptions import ClientError
-
-    if not isinstance(error, ClientError):
-        return True  # no answer at all
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
-    return bool(status >= 500 or error.response["Error"]["Code"].startswith(TRANSIENT))
 
 
 def _is_last_try(context: Any) -> bool:

@@ -51,7 +51,16 @@ class Point:
     cost: float | None
     currency: str | None
     question: str
-    """Digest of what was asked of whom and by which judge: another one breaks the line."""
+    """Digest of what was asked of whom and by which judge, the digest of its image aside."""
+    judge_image_digest: str | None = None
+
+    def continues(self, earlier: Point) -> bool:
+        """Whether it answers the same question as an earlier one; if not, the line breaks.
+
+        A digest that is not known is no other one, as for `trend.breaks`.
+        """
+        digests = {earlier.judge_image_digest, self.judge_image_digest} - {None}
+        return self.question == earlier.question and len(digests) < 2
 
 
 def add(output: RunFolder, rows: Sequence[TrendRow]) -> None:
@@ -158,7 +167,7 @@ def _point(row: TrendRow) -> Point:
         for field in dataclasses.fields(Point)
         if field.name not in ("started_at", "question")
     }
-    asked = json.dumps([getattr(row, name) for name in BREAKS])
+    asked = json.dumps([getattr(row, name) for name in BREAKS if name != "judge_image_digest"])
     return Point(
         started_at=row.started_at.isoformat(),
         question=hashlib.sha256(asked.encode()).hexdigest()[:12],

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
+from urllib.parse import quote, unquote
 
 PREFIX = "nj-"
 """How every name on AWS begins that the project makes."""
@@ -45,8 +46,8 @@ GONE = ("Could not find", "Requested resource not found")
 
 OVER = ("ConflictException", "ResourceNotFoundException")
 """How Bedrock refuses to stop a job that has ended or is not there."""
-STATE = "State was: "
-"""What stands in a ValidationException of Bedrock's that says so, too."""
+STATE = ("State was: ", "training job is in status")
+"""What stands in a ValidationException of Bedrock's, or of SageMaker's, that says so, too."""
 
 BATCH_RUNNING = ("Submitted", "Validating", "Scheduled", "InProgress")
 NOT_HERE = ("AccessDeniedException", "UnrecognizedClientException")
@@ -79,12 +80,12 @@ def tags(
 
 
 def _value(text: str) -> str:
-    """Write `~`, which run ids may hold and tags may not, in another way."""
-    return text.replace("=", "=3D").replace("~", "=7E")
+    """Write what run and DAG ids may hold and Bedrock's tags may not (TagValue) as =XX of UTF-8."""
+    return quote(text, safe=" .:/+@_-").replace("%", "=").replace("~", "=7E")
 
 
 def _text(value: str) -> str:
-    return value.replace("=7E", "~").replace("=3D", "=")
+    return unquote(value.replace("=", "%"))
 
 
 @dataclass(frozen=True)
@@ -222,11 +223,14 @@ def _listed(
 ) -> Iterator[Resource]:
     pages = sagemaker.get_paginator(operation).paginate(NameContains=PREFIX, **filters)
     for entry in [entry for page in pages for entry in page[key]]:
+        name = entry[f"{prefix}Name"]
+        if not name.startswith(PREFIX):
+            continue  # others' names contain it, too, and nobody may ask for their tags
         found = _tags_of(sagemaker, entry[f"{prefix}Arn"])
         if RUN in found:
             yield Resource(
                 kind,
-                entry[f"{prefix}Name"],
+                name,
                 entry.get(f"{prefix}Status"),
                 entry["CreationTime"],
                 tags=found,
@@ -291,7 +295,7 @@ def _remove(sagemaker: Any, bedrock: Any, resource: Resource, reason: str) -> Re
         calls[resource.kind]()
     except client.exceptions.ClientError as error:
         said, code = error.response["Error"]["Message"], error.response["Error"]["Code"]
-        if not (is_gone(error) or code in OVER or STATE in said):
+        if not (is_gone(error) or code in OVER or any(each in said for each in STATE)):
             later = said.startswith(IN_PROGRESS)
             return Removal(resource, reason, "not yet" if later else "refused", said)
     return Removal(resource, reason, "stopped" if resource.kind in JOBS else "deleted")

@@ -20,7 +20,7 @@ from include.intervals import (
 )
 from include.preferences import ResolvedPair, in_categories
 from include.records import CategoryChange, Change, LeftOut, MissingBounds
-from include.wording import level, percent, points
+from include.wording import level, percent, plural, points
 
 
 class _Scored(NamedTuple):
@@ -200,7 +200,7 @@ def _judged(change: Change, candidate: str, found: Interval, candidates: int) ->
 def _sentence(change: Change, candidate: str, candidates: int) -> str:
     if change.earlier is None or change.later is None or change.difference is None:
         return f"{candidate}: the runs share no prompt with a preference in both."
-    shared = f"{change.prompts:,} shared prompt" + ("" if change.prompts == 1 else "s")
+    shared = plural(change.prompts, "shared prompt")
     wins = f"{candidate} wins {percent(change.later)} of {shared}, {percent(change.earlier)} before"
     if change.low is None or change.high is None:
         return f"{wins}, a single independent unit, which has no interval."

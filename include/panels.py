@@ -12,7 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from include.records import Board, BoardModel, Comparison, OrderCount, Preference, WinRate
+from include.records import (
+    Board,
+    BoardModel,
+    Comparison,
+    MarginBin,
+    OrderCount,
+    Preference,
+    WinRate,
+)
 from include.wording import count, level, percent, ranks_told, with_interval
 
 if TYPE_CHECKING:
@@ -586,12 +594,13 @@ def margins(comparison: Comparison) -> Panel | None:
     rubric = comparison.rubric
     if rubric is None or not any(each.pairs for each in rubric.margins):
         return None
-    for_candidate = sum(each.pairs for each in rubric.margins if each.high <= 1e-9)
     total = sum(each.pairs for each in rubric.margins)
+    for_candidate = sum(each.pairs for each in rubric.margins if _colour_of(each) == CANDIDATE)
+    for_baseline = sum(each.pairs for each in rubric.margins if _colour_of(each) == BASELINE)
 
     def paint(axes: Axes) -> None:
         for each in rubric.margins:
-            colour = CANDIDATE if each.high <= 1e-9 else BASELINE
+            colour = _colour_of(each)
             axes.bar(
                 each.low,
                 each.pairs,
@@ -604,7 +613,7 @@ def margins(comparison: Comparison) -> Panel | None:
         axes.axvline(0, color=INK, linestyle="--", linewidth=1)
         if rubric.margin is not None:
             axes.axvline(rubric.margin, color=ERROR, linewidth=2)
-        axes.set_xlim(-1, 1)
+        axes.set_xlim(rubric.margins[0].low, rubric.margins[-1].high)
         axes.set_xlabel("score of the baseline minus the candidate's\nred line: mean", color=INK)
         axes.set_ylabel("pairs", color=INK)
         axes.locator_params(axis="y", integer=True)
@@ -615,11 +624,18 @@ def margins(comparison: Comparison) -> Panel | None:
         name="margins",
         title="Margins of the rubric judge",
         unit="pairs",
-        text=f"Mean margin {mean}, baseline minus candidate; {for_candidate:,} of {total:,} pairs "
-        "lie on the candidate's side.",
+        text=f"Mean margin {mean}, baseline minus candidate; of {total:,} pairs {for_candidate:,} "
+        f"lie on the candidate's side, {for_baseline:,} on the baseline's, the others around 0.",
         rows=[{"low": each.low, "high": each.high, "pairs": each.pairs} for each in rubric.margins],
         paint=paint,
     )
+
+
+def _colour_of(margins: MarginBin) -> str:
+    """Return whose side margins are on; that of a tie where they lie around 0."""
+    if margins.low < -1e-9 and margins.high > 1e-9:
+        return TIE
+    return CANDIDATE if margins.high <= 1e-9 else BASELINE
 
 
 def gauge_point(share: float) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from include.config import GateRule
 from include.gate import RULES
 from include.intervals import level_of_each
 from include.records import Comparison
-from include.wording import level, percent
+from include.wording import exact, level, percent, plural
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -159,14 +159,13 @@ def learn(comparison: Comparison, *, confidence_level: float, candidates: int) -
 
 
 def _design_effect(comparison: Comparison, wins: int, losses: int, pairs: int) -> float:
-    """SE² that was seen, over that of as many independent pairs; from 1 to the groups' size."""
+    """SE² over that of as many independent pairs, at least 1; without spread, the mean group."""
     error, units = comparison.win_rate.standard_error, comparison.win_rate.units
     if error is None or not units or units >= pairs:
         return 1.0
     mean = 0.5 + (wins - losses) / pairs / 2
     variance = (wins + losses) / pairs / 4 - (mean - 0.5) ** 2
-    most = pairs / units
-    return most if variance < 1e-9 else min(most, max(1.0, error**2 * (pairs - 1) / variance))
+    return pairs / units if variance < 1e-9 else max(1.0, error**2 * (pairs - 1) / variance)
 
 
 def power(prompts: int, win_rate: float, assumptions: Assumptions) -> float:
@@ -343,7 +342,7 @@ def line(prompts: int, assumptions: Assumptions) -> str:
     if assumptions.candidates > 1:
         confidence += f" for all {assumptions.candidates} candidates together"
     basis = f"({confidence}, exact sign test; {assumptions.told})."
-    count = f"{prompts:,} prompt" + ("" if prompts == 1 else "s")
+    count = plural(prompts, "prompt")
     if assumptions.single_group:
         return f"{count} of a single group find nothing: one independent unit has no interval."
     if rates[0] is None:
@@ -368,7 +367,7 @@ def gate_line(
         return None
     threshold = RULES[rule].threshold(margin)
     wanted, chance = POWERS[0], percent(POWERS[0])
-    name = f"The gate ({rule.replace('_', '-')}, a win rate above {percent(threshold)})"
+    name = f"The gate ({rule.replace('_', '-')}, a win rate above {exact(threshold)})"
     said = []
     if prompts is not None:
         rate = passing_rate(prompts, threshold, wanted, assumptions)

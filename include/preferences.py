@@ -33,8 +33,9 @@ class ResolvedPair:
         return unit_of(self.pair)
 
     def verdict(self, order: Order) -> Verdict | None:
-        """What the judge said in one order."""
-        return next((j.verdict for j in self.judgments if j.order == order and j.verdict), None)
+        """What the judge said in one order; None also where it did not tell which was which."""
+        told = (j for j in self.judgments if j.order == order and j.order_known)
+        return next((j.verdict for j in told if j.verdict), None)
 
 
 def unit_of(pair: Pair) -> str:

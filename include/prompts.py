@@ -13,14 +13,13 @@ import sqlite3
 import string
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from include import conversation, rows
 from include.config import Dataset
-from include.errors import DatasetError
-from include.records import Notice, Prompt, Turn
+from include.errors import DatasetError, UnreachableError
+from include.records import Notice, Prompt, SystemPrompt, Turn
 from include.rows import Problems, Row, Rows
 from include.wording import short
 
@@ -33,17 +32,6 @@ LONGEST_NAME = 4096
 """Characters of an id, a category or a group."""
 HALF = re.compile("[\ud800-\udfff]")
 """What JSON can write and no file can hold: half of a character beyond U+FFFF."""
-
-
-@dataclass(frozen=True)
-class SystemPrompt:
-    """Where the system prompt came from."""
-
-    file: str
-    version: str | None
-    """What the config calls it."""
-    sha256: str
-    """Of the file."""
 
 
 @contextmanager
@@ -147,19 +135,16 @@ class _Maker:
         system, turns, text = self._conversation(row)
         if not text.strip():
             raise ValueError("the prompt is empty")
-        optional = {
-            name: rows.text(row, column) if column else None
-            for name, column in (
-                ("category", self.dataset.category_field),
-                ("group", self.dataset.group_field),
-                ("reference", self.dataset.reference_field),
-            )
-        }
-        named = rows.text(row, self.dataset.id_field) if self.dataset.id_field else ""
+        category = _label(row, self.dataset.category_field)
+        group = _label(row, self.dataset.group_field)
+        reference = self.dataset.reference_field
+        named = rows.text(row, self.dataset.id_field) if self.dataset.id_field else None
+        if named == "":
+            raise ValueError(f"{self.dataset.id_field} is empty")
         for column, name in (
             (self.dataset.id_field, named),
-            (self.dataset.category_field, optional["category"]),
-            (self.dataset.group_field, optional["group"]),
+            (self.dataset.category_field, category),
+            (self.dataset.group_field, group),
         ):
             _check_name(column, name)
         return Prompt(
@@ -167,7 +152,9 @@ class _Maker:
             text=text,
             system=system,
             turns=turns,
-            **optional,
+            category=category,
+            group=group,
+            reference=rows.text(row, reference) if reference else None,
         )
 
     def _conversation(self, row: Row) -> tuple[str | None, tuple[Turn, ...], str]:
@@ -187,6 +174,12 @@ class _Maker:
             )
         *turns, last = messages
         return own if system is None else system, tuple(turns), last.text
+
+
+def _label(row: Row, column: str | None) -> str | None:
+    """Return a prompt's category or group; None where its cell is empty: it has none."""
+    found = rows.value(row, column) if column else None
+    return None if found is None or found == "" else rows.as_text(found)
 
 
 def _check_name(column: str | None, name: str | None) -> None:
@@ -357,6 +350,12 @@ def _from_hugging_face(dataset: Dataset) -> Iterable[Row]:
             dataset.source, split=dataset.split, revision=dataset.revision
         )
     except Exception as error:  # the hub's errors have no common class
+        status = getattr(getattr(error, "response", None), "status_code", None) or 0
+        if isinstance(error, ConnectionError | TimeoutError) or status == 429 or status >= 500:
+            raise UnreachableError(
+                f"dataset.source: {dataset.source} is not a file, and the Hugging Face Hub, which "
+                f"may have it, does not answer: {error}"
+            ) from None
         raise DatasetError(
             f"dataset.source: {dataset.source} is neither a file nor a Hugging Face data set "
             f"that can be loaded: {error}"

@@ -184,6 +184,8 @@ def sagemaker(model: SageMakerModel, endpoint_name: str, parameters: Parameters)
     bodies carry raw text, without a chat template.
     """
     body = _inputs if model.schema_ == "inputs" else _chat
+    if _is_tgi(model) and parameters.top_p == 1:  # which it refuses; it means the same as nothing
+        parameters = parameters.model_copy(update={"top_p": None})
     target = _without_none(
         EndpointName=endpoint_name, InferenceComponentName=model.inference_component_name
     )
@@ -207,8 +209,14 @@ def sagemaker(model: SageMakerModel, endpoint_name: str, parameters: Parameters)
     return Dialect("sagemaker-runtime", "InvokeEndpoint", request, read)
 
 
+def _is_tgi(model: SageMakerModel) -> bool:
+    image = model.deploy.image_uri if model.deploy else ""
+    return image is None or "tgi" in image
+
+
 def _inputs(prompt: Prompt, parameters: Parameters) -> dict[str, Any]:
-    # TGI refuses the values that mean "do not": a temperature of 0 and a top_p of 1.
+    # TGI refuses the values that mean "do not": a temperature of 0 and a top_p of 1. Without the
+    # last two it puts the prompt in front of what it generates, and does not say why that ends.
     return {
         "inputs": f"{prompt.system}\n\n{prompt.text}" if prompt.system else prompt.text,
         "parameters": _without_none(
@@ -217,6 +225,8 @@ def _inputs(prompt: Prompt, parameters: Parameters) -> dict[str, Any]:
             do_sample=False if parameters.temperature == 0 else None,
             top_p=None if parameters.top_p == 1 else parameters.top_p,
             stop=parameters.stop,
+            return_full_text=False,
+            details=True,
         ),
     }
 

@@ -389,7 +389,7 @@ def _gate(
     if not comparisons:
         undecided = wanted.rule != "none"
         return Gate("inconclusive" if undecided else "none", "There is no comparison to decide on.")
-    return gate.decide_gate(
+    decided = gate.decide_gate(
         comparisons,
         wanted.rule,
         wanted.margin,
@@ -397,6 +397,10 @@ def _gate(
         first=first,
         judge_in_doubt=judge_in_doubt,
     )
+    missing = [each.message for each in _missing(config, comparisons)]
+    if decided.outcome == "pass" and missing:
+        return dataclasses.replace(decided, outcome="inconclusive", reason="; ".join(missing) + ".")
+    return decided
 
 
 def _board(

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from include import judge_table
-from include.errors import ConfigError
+from include.errors import ConfigError, unread
 from include.files import is_deep, read_yaml
 from include.wording import by_line, printable, short
 
@@ -191,7 +191,7 @@ def _from_s3(uri: str, read: Read | None) -> bytes:
     try:
         return read(uri)
     except (BotoCoreError, ClientError) as error:
-        raise ConfigError(f"judge.recipe: {uri} cannot be read: {error}") from error
+        raise unread(f"judge.recipe: {uri} cannot be read", error, ConfigError) from error
 
 
 def _parse(body: bytes, name: str) -> Recipe:

@@ -154,6 +154,8 @@ class Judgment:
     order: Order
     verdict: Verdict | None
     error: str | None = None
+    order_known: bool = True
+    """Whether the judge told that it was this order; else only what both came to is known."""
 
     @property
     def preference(self) -> Preference | None:

@@ -26,7 +26,7 @@ from include.records import (
     Verdict,
 )
 from include.trust import trust
-from include.wording import count, level, listed, percent, ranks_told
+from include.wording import count, exact, level, listed, percent, ranks_told
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -127,6 +127,7 @@ def render(
     pairs_shown = len(_pairs(examples))
     templates.filters.update(
         percent=lambda share: _bound(_percent(share)),
+        exact=lambda share: _bound(exact(share)),
         bound=_bound,
         level=level,
         count=count,

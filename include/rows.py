@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cached_property, partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
-from include.errors import DatasetError
+from include.errors import DatasetError, unread
 from include.files import is_there
-from include.storage import split_uri
+from include.storage import download
 from include.wording import by_line, printable, short
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def value(row: Row, column: str) -> Any:
 
 def as_text(found: Any) -> str:
     """Return a value as text: texts as they are, all else as JSON."""
-    return found if isinstance(found, str) else json.dumps(found, default=str)
+    return found if isinstance(found, str) else json.dumps(found, default=str, ensure_ascii=False)
 
 
 def text(row: Row, column: str) -> str:
@@ -204,19 +204,14 @@ def _find(source: str) -> Path | None:
 
 
 def _copy(uri: str, s3: BaseClient | None, file: IO[bytes]) -> None:
-    from boto3.exceptions import Boto3Error
-    from boto3.s3.transfer import TransferConfig
     from botocore.exceptions import BotoCoreError, ClientError
 
     if s3 is None:
         raise DatasetError(f"{uri}: no S3 client to read it with")
-    bucket, name = split_uri(uri)
-    # Threads would hold many parts of a large object in memory.
-    one_by_one = TransferConfig(use_threads=False)
     try:
-        s3.download_fileobj(bucket, name, file, Config=one_by_one)
-    except (Boto3Error, BotoCoreError, ClientError) as error:
-        raise DatasetError(f"{uri} cannot be read: {error}") from None
+        download(s3, uri, file)
+    except (BotoCoreError, ClientError, OSError) as error:
+        raise unread(f"{uri} cannot be read", error, DatasetError) from None
 
 
 Read = Callable[[str, io.BufferedIOBase], Iterator[Row]]
@@ -307,16 +302,12 @@ def _from_csv(name: str, file: io.BufferedIOBase) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)  # of the process; there is no other way to lift it
     # Cells may hold line ends, and a lone carriage return may end a row.
     lines = (part for line in _lines(name, file) for part in io.StringIO(line, newline=""))
-    table, above = csv.reader(lines, strict=True), 0
+    above, first = next(((n, line) for n, line in enumerate(lines) if line.strip()), (0, None))
+    if first is None:
+        raise DatasetError(f"{name} cannot be read: expected a header, found nothing")
+    table = csv.reader(chain([first], lines), delimiter=_separator(first), strict=True)
     try:
-        header = next((cells for cells in table if cells), None)
-        if header is None:
-            raise DatasetError(f"{name} cannot be read: expected a header, found nothing")
-        if (
-            len(header) == 1 and ";" in header[0]
-        ):  # a spreadsheet's, of a country with decimal commas
-            header, above = header[0].split(";"), table.line_num
-            table = csv.reader(lines, delimiter=";", strict=True)
+        header = next(table)
         twice = sorted({column for column in header if header.count(column) > 1})
         if twice:
             raise DatasetError(
@@ -333,6 +324,18 @@ def _from_csv(name: str, file: io.BufferedIOBase) -> Iterator[Row]:
             yield dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise DatasetError(f"{name}:{above + table.line_num}: not CSV: {error}") from None
+
+
+def _separator(header: str) -> str:
+    """Return what parts the columns; semicolons where a decimal comma is usual."""
+
+    def columns(separator: str) -> int:
+        try:
+            return len(next(csv.reader([header], delimiter=separator, strict=True)))
+        except csv.Error:
+            return 0
+
+    return ";" if columns(",") < 2 <= columns(";") else ","
 
 
 def _from_parquet(name: str, file: io.BufferedIOBase) -> Iterator[Row]:

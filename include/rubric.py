@@ -6,10 +6,8 @@ Read leniently: a cell that makes no sense becomes None and is counted, it never
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 from include import cells
@@ -26,7 +24,7 @@ from include.records import (
 MOST_CRITERIA = 50
 """Criteria that a summary lists; every one is in the run folder's rubric scores."""
 
-MARGIN_BINS = 20
+MARGIN_BINS = 21
 
 CELLS = ("weighted_score_A", "weighted_score_B", "score_margin", "criteria_breakdown")
 
@@ -205,13 +203,15 @@ def summarize(
 
 
 def _margin_bins(margins: Sequence[float]) -> list[MarginBin]:
-    """Count margins in equal bins from -1 to 1; what lies outside counts at the ends."""
-    places = Counter(
-        min(MARGIN_BINS - 1, max(0, math.floor((margin + 1) / 2 * MARGIN_BINS)))
-        for margin in margins
-    )
-    edges = [2 * n / MARGIN_BINS - 1 for n in range(MARGIN_BINS + 1)]
-    return [MarginBin(low, high, places[n]) for n, (low, high) in enumerate(pairwise(edges))]
+    """Count margins in equal bins around -1, ..., 0, ..., 1; what lies outside counts at the ends.
+
+    The bin around 0 is on nobody's side.
+    """
+    steps = (MARGIN_BINS - 1) // 2
+    places = Counter(max(-steps, min(steps, round(margin * steps))) for margin in margins)
+    return [
+        MarginBin((n - 0.5) / steps, (n + 0.5) / steps, places[n]) for n in range(-steps, steps + 1)
+    ]
 
 
 def _key(name: str) -> str:

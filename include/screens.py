@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from include.model_summary import addresses_too_often, is_constant, share_of_repetition
+from include.model_summary import (
+    FEWEST_RESPONSES,
+    addresses_too_often,
+    is_constant,
+    share_of_repetition,
+)
 from include.records import Comparison, ModelSummary, Screen
 from include.wording import plural
 
@@ -28,7 +33,9 @@ def of_responses(models: Sequence[ModelSummary]) -> list[Screen]:
 def _screens(model: ModelSummary, models: Sequence[ModelSummary]) -> Iterator[Screen]:
     said, usable = model.repetition, model.responses.usable
     if said:
-        least = min(share_of_repetition(each) for each in models)
+        # A model that has hardly answered cannot say what the prompts are like.
+        heard = [each for each in models if each.responses.usable >= FEWEST_RESPONSES]
+        least = min((share_of_repetition(each) for each in heard), default=0.0)
         alone = least < ALIKE * share_of_repetition(model)
         text = f"{model.name} says the same to {said.count:,} of {plural(said.prompts, 'prompt')}"
         passed = not (is_constant(model) and alone)

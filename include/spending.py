@@ -121,7 +121,7 @@ class Spending:
             if name in found:
                 continue
             key, job_name = name.removeprefix("spent/judge/").rsplit("/", 1)
-            described = _described(self._sagemaker(), job_name)
+            described = describe(self._sagemaker(), job_name)
             if described is None:
                 continue  # it was noted, and then not started
             resources = described["ResourceConfig"]
@@ -171,7 +171,7 @@ class Allowance:
         cap(self._spending.folder, key, Cap(where, self._spending.spent()) if stopped else None)
 
 
-def _described(sagemaker: Any, job_name: str) -> Any:
+def describe(sagemaker: Any, job_name: str) -> Any:
     """Return SageMaker's description of a job; None if there is no such job."""
     from botocore.exceptions import ClientError
 

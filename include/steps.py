@@ -73,13 +73,19 @@ def resolve(
     Nothing else happens before this: a wrong key or a connection to another account ends here.
 
     Raises:
-        ConfigError: A key, a file that it names, or the recipe.
+        ConfigError: A key, a file that it names, the recipe, or the bucket.
         AccountError: The connection leads to another account, or nowhere.
+        UnreachableError: AWS does not answer this time.
     """
+    from include import preflight
+
     config = resolve_config(conf)
     environment = config.environment
     client = connect(environment.aws_conn_id)
     account.check(client("sts", **account.QUICK), environment)
+    refused = preflight.refusals(preflight.bucket(environment, client("s3")))
+    if refused:
+        raise ConfigError(f"this run has nowhere to write to:\n{refused}")
     read = partial(storage.read_uri, client("s3"))
     asked = [recipes.load(each.recipe, each.overrides, read=read) for each in config.judges]
     judge.image_uri(environment)
@@ -290,8 +296,11 @@ def _deployment(run: Run, model: Model) -> Deployment:
         return {"model": model.name, "endpoint_name": model.endpoint_name, "requests": None}
     from include import deploy
 
-    name = names.resource_name(run.config.evaluation, model.name, run.folder.uri)
-    requests = deploy.requests(run.config.environment, model, name=name, tags=run.tags)
+    environment = run.config.environment
+    # Of what it is made, too: an endpoint that another config of this run made is not this one.
+    made_of = json.dumps(deploy.requests(environment, model, name="", tags=[]), sort_keys=True)
+    name = names.resource_name(run.config.evaluation, model.name, run.folder.uri, made_of)
+    requests = deploy.requests(environment, model, name=name, tags=run.tags)
     found: Deployment = {"model": model.name, "endpoint_name": name, "requests": requests}
     if run.config.prices:
         found["priced"] = True

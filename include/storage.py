@@ -73,13 +73,15 @@ class RunFolder:
 
     def read_json(self, name: str) -> Any:
         """Return what a JSON object holds; None if there is no such object."""
-        return json.loads(self.read(name)) if name in self.names(name) else None
+        try:
+            return json.loads(self.read(name))
+        except self.s3.exceptions.NoSuchKey:
+            return None
 
     def open(self, name: str) -> IO[bytes]:
         """Return one object as a file that can be read and searched, on disk if it is large."""
-        bucket, key = split_uri(self.at(name))
         file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - the caller's
-        self.s3.download_fileobj(bucket, key, file, Config=_one_piece_at_a_time())
+        download(self.s3, self.at(name), file)
         file.seek(0)
         return file
 
@@ -168,6 +170,21 @@ class _Ranges(io.RawIOBase):
         buffer[: len(body)] = body
         self._at += len(body)
         return len(body)
+
+
+def download(s3: BaseClient, uri: str, file: IO[bytes]) -> None:
+    """Copy an object into a file (S3: GetObject, in pieces if it is large).
+
+    Raises:
+        BotoCoreError, ClientError, OSError: It cannot be read, or not to its end.
+    """
+    from s3transfer.exceptions import RetriesExceededError
+
+    bucket, key = split_uri(uri)
+    try:
+        s3.download_fileobj(bucket, key, file, Config=_one_piece_at_a_time())
+    except RetriesExceededError as error:
+        raise error.last_exception from None
 
 
 def _one_piece_at_a_time() -> Any:

@@ -17,7 +17,13 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundExceptio
 from include import account, ownership, spending, steps, texts
 from include.config import Environment
 from include.config_files import load_environment, overridden
-from include.errors import AccountError, GenerationError, JudgeError
+from include.errors import (
+    AccountError,
+    ErasureError,
+    GenerationError,
+    JudgeError,
+    UnreachableError,
+)
 from include.links import ReportLink, RunFolderLink
 from include.runs import Client, Run, RunRecord, open_run
 from include.storage import RunFolder
@@ -30,10 +36,11 @@ def readable_errors() -> Iterator[None]:
     Raises:
         AirflowFailException: In the place of a JudgeError.
         GenerationError: As it is: another try asks for what is missing.
+        UnreachableError: As it is: another try may get an answer.
     """
     try:
         yield
-    except GenerationError:
+    except (GenerationError, UnreachableError):
         raise
     except JudgeError as error:
         raise AirflowFailException(f"{type(error).__name__}: {error}") from None
@@ -176,10 +183,13 @@ def clean(environment: str, **context: Any) -> list[str]:
             if (each.resource.kind, each.outcome) == ("endpoint", "deleted"):
                 folder = RunFolder(client("s3"), each.resource.run_uri)
                 spending.endpoint_removed(folder, each.resource.name)
+        problem = ownership.complaint(removals)
         output = RunFolder(client("s3"), where.output_s3_uri)
-        swept = texts.sweep(output, state, max_age=max_age, dry_run=dry_run)
+        try:
+            swept = texts.sweep(output, state, max_age=max_age, dry_run=dry_run)
+        except ErasureError as error:  # told beside what costs money, not instead of it
+            raise AirflowFailException("\n".join(filter(None, [problem, str(error)]))) from None
     print("\n".join(swept) or "No text is to go")  # noqa: T201
-    problem = ownership.complaint(removals)
     if problem:
         raise AirflowFailException(problem)
     return [*lines, *swept]
@@ -192,8 +202,10 @@ def expire(environment: str, **context: Any) -> list[str]:
 
     with readable_errors():
         where = load_environment(environment)
-        client = _reached(where) if where.keep_runs_days else None
-        if client is None or where.keep_runs_days is None:
+        if where.keep_runs_days is None:
+            return []
+        client = _reached(where)
+        if client is None:
             return []
         output = RunFolder(client("s3"), where.output_s3_uri)
         age = timedelta(days=where.keep_runs_days)

@@ -7,16 +7,20 @@ a run that cannot, and look again for what came late: a stopped job writes after
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 from include import erasure, ledger, storage
 from include.erasure import Stored
+from include.errors import ErasureError
 from include.ownership import MAX_AGE, RunState
 from include.pairs import shown
 from include.records import Pair, PairDigests, Prompt, Response, RubricScore, sha256
@@ -90,22 +94,32 @@ def remove(folder: RunFolder) -> Removed:
 
 def _keep_digests(folder: RunFolder) -> None:
     """Write what is left of each row beside the rows; what is there already stays."""
-    found: defaultdict[str, dict[bytes, None]] = defaultdict(dict)
+    homes: defaultdict[str, list[Iterator[bytes]]] = defaultdict(list)
     for name in folder.names(""):
         for pattern, kind, digested in TEXTS:
             place = pattern.fullmatch(name)
             if place:
-                is_part = kind is Response
-                stored = (
-                    ledger.read_part(folder, name) if is_part else folder.read_records(name, kind)
-                )
-                rows = map(digested, stored)
-                found[place[1]].update(dict.fromkeys(storage.to_lines([row]) for row in rows))
-    for home, lines in found.items():
+                homes[place[1]].append(_digests(folder, name, kind, digested))
+    for home, lines in homes.items():
         target = f"{home}/{storage.DIGESTS}"
         known = folder.lines(target) if target in folder.names(target) else ()
-        kept = dict.fromkeys([*known, *lines])  # a part that came late is added
-        folder.write(target, b"".join(kept), "application/x-ndjson")
+        seen: set[bytes] = set()
+        with SpooledTemporaryFile(storage.IN_MEMORY) as file:
+            for line in chain(known, *lines):  # a part that came late is added
+                digest = hashlib.sha256(line).digest()
+                if digest not in seen:
+                    seen.add(digest)
+                    file.write(line)
+            folder.upload(target, file, "application/x-ndjson")
+
+
+def _digests(
+    folder: RunFolder, name: str, kind: type, digested: Callable[[Any], dict[str, Any]]
+) -> Iterator[bytes]:
+    """Yield what is left of each row of one object; its texts are in memory one row at a time."""
+    rows = (kind(**json.loads(line)) for line in folder.lines(name))
+    for row in ledger.read_part(folder, name) if kind is Response else rows:
+        yield storage.to_lines([digested(row)])
 
 
 def _of_prompt(prompt: Prompt) -> dict[str, Any]:
@@ -169,7 +183,7 @@ def sweep(
         ErasureError: S3 refuses to delete something.
     """
     now = now or datetime.now(UTC)
-    said = []
+    said, refused = [], []
     try:
         notes = output.written(NOTES)
     except output.s3.exceptions.NoSuchBucket:
@@ -183,12 +197,18 @@ def sweep(
         gone = folder.written(storage.NO_TEXTS).get(storage.NO_TEXTS)
         is_kept = not _keeps_none(folder)
         found = [] if is_kept else left(folder)
-        if (found or not (gone or is_kept)) and dry_run:
-            said.append(f"texts of {folder.uri}: {len(found)} objects would be deleted")
-        elif found or not (gone or is_kept):
-            said.append(f"texts of {folder.uri}: {remove(folder).objects} objects deleted")
-        elif (is_kept or (gone and now - gone > max_age)) and not dry_run:
-            erasure.erase(output.s3, list(erasure.find(output.s3, output.at(name))))
+        is_due = bool(found) or not (gone or is_kept)
+        try:
+            if is_due and dry_run:
+                said.append(f"texts of {folder.uri}: {len(found)} objects would be deleted")
+            elif is_due:
+                said.append(f"texts of {folder.uri}: {remove(folder).objects} objects deleted")
+            elif (is_kept or (gone and now - gone > max_age)) and not dry_run:
+                erasure.erase(output.s3, list(erasure.find(output.s3, output.at(name))))
+        except ErasureError as error:  # the others' texts go all the same
+            refused.append(str(error))
+    if refused:
+        raise ErasureError("\n".join([*refused, *said]))
     return said
 
 

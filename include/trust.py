@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from include.reconcile import contradictions
+from include.reconcile import contradictions, mismatches
 from include.records import Comparison, HumanResult
 from include.wording import percent, plural, with_interval
 
@@ -94,8 +94,11 @@ def _nova(comparison: Comparison) -> Trust:
     found = contradictions(comparison)
     if not comparison.nova:
         return Trust("Nova's own numbers", "there are none", False)
-    names = ", ".join(row.metric for row in found)
-    text = f"contradict ours: {names}" if found else "agree with ours"
+    differing = found or mismatches(comparison)
+    names = ", ".join(row.metric for row in differing)
+    text = "are all that there is" if comparison.evidence == "aggregate" else "agree with ours"
+    if differing:
+        text = f"contradict ours: {names}" if found else f"differ from ours in {names}"
     return Trust("Nova's own numbers", text, bool(found))
 
 

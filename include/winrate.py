@@ -38,6 +38,7 @@ from include.preferences import (
     unit_of,
     units_of,
 )
+from include.rates import as_rate, as_win_rate, share
 from include.reconcile import Metrics, reconcile
 from include.records import (
     CategoryResult,
@@ -58,7 +59,7 @@ from include.records import (
     Reliability,
     WinRate,
 )
-from include.wording import level, percent, plural
+from include.wording import exact, level, percent, plural
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ def _from_rows(
     reliability = _reliability(rows, levels.asked)
     return _Findings(
         counts=counts,
-        win_rate=_as_win_rate(interval, levels.deciding, levels.candidates),
+        win_rate=as_win_rate(interval, levels.deciding, levels.candidates),
         interval=interval,
         pairs=decided,
         decided=decided,
@@ -247,24 +248,6 @@ def _interval(rows: Sequence[ResolvedPair], confidence_level: float) -> Interval
     return cluster_t_interval(scores, clusters, confidence_level, units_of(decided))
 
 
-def _as_win_rate(
-    interval: Interval, confidence_level: float, adjusted_for: int = 1, what: str = "candidates"
-) -> WinRate:
-    method = interval.method
-    if adjusted_for > 1:
-        method += f"; Bonferroni for {adjusted_for} {what}"
-    return WinRate(
-        interval.estimate,
-        interval.low,
-        interval.high,
-        confidence_level,
-        method,
-        interval.standard_error,
-        interval.units,
-        adjusted_for,
-    )
-
-
 def _missing_bounds(points: float, decided: float, prompts: float) -> MissingBounds:
     total = max(prompts, decided)
     if total == 0:
@@ -307,7 +290,7 @@ def _reliability(rows: Sequence[ResolvedPair], confidence_level: float) -> Relia
     ]
 
     def rate(observed: Sequence[Observed]) -> Rate:
-        return _rate(observed, confidence_level, units_of(asked))
+        return share(observed, confidence_level, units_of(asked))
 
     return Reliability(
         consistency=rate(
@@ -319,26 +302,10 @@ def _reliability(rows: Sequence[ResolvedPair], confidence_level: float) -> Relia
     )
 
 
-def _rate(observed: Sequence[Observed], confidence_level: float, unit: str) -> Rate:
-    found = cluster_t_interval(
-        [float(so) for so, _ in observed],
-        [cluster for _, cluster in observed],
-        confidence_level,
-        unit,
-        "one yes and one no",
-    )
-    count = sum(so for so, _ in observed)
-    return _as_rate(found, confidence_level, count, len(observed))
-
-
-def _as_rate(found: Interval, confidence_level: float, count: int | None, of: int | None) -> Rate:
-    return Rate(found.estimate, found.low, found.high, confidence_level, found.method, count, of)
-
-
 def _without_orders(found: _Findings) -> _Findings:
     """Take back what only the judgments' orders tell."""
     unknown = Interval(None, None, None, None, 0, "none: the judge's details do not tell orders")
-    rate = _as_rate(unknown, found.reliability.consistency.confidence_level, None, None)
+    rate = as_rate(unknown, found.reliability.consistency.confidence_level, None, None)
     return replace(
         found,
         position=replace(found.position, preference_for_a=None),
@@ -355,8 +322,8 @@ def _by_category(rows: Sequence[ResolvedPair], levels: _Levels) -> list[Category
         CategoryResult(
             category,
             _count(members, len(members), _failures(members)),
-            _as_win_rate(_interval(members, levels.asked), levels.asked),
-            _as_win_rate(_interval(members, deciding), deciding, intervals, "intervals"),
+            as_win_rate(_interval(members, levels.asked), levels.asked),
+            as_win_rate(_interval(members, deciding), deciding, intervals, "intervals"),
             _missing_bounds(*_points(members), len(members)),
         )
         for category, members in groups.items()
@@ -427,7 +394,7 @@ def _from_metrics(
             ties=None,
             inconsistent=None,
         ),
-        win_rate=_as_win_rate(interval, levels.deciding, levels.candidates),
+        win_rate=as_win_rate(interval, levels.deciding, levels.candidates),
         interval=interval,
         pairs=judged + identical,
         decided=decided,
@@ -457,10 +424,10 @@ def _reliability_of_totals(
         found = Interval(None, None, None, None, 0, NOTHING)
         if of > 0 and sizes:
             found = conservative_interval(min(1.0, count / of), sizes, confidence_level, unit=unit)
-        return _as_rate(found, confidence_level, round(count), round(of))
+        return as_rate(found, confidence_level, round(count), round(of))
 
     unknown = Interval(None, None, None, None, 0, "none: the judge left no details per pair")
-    nobody = _as_rate(unknown, confidence_level, None, None)
+    nobody = as_rate(unknown, confidence_level, None, None)
     return Reliability(
         consistency=nobody,
         preference_for_a=nobody,
@@ -498,15 +465,15 @@ def _unreliable(
     consistency = found.position.consistency
     if consistency is not None and consistency < min_consistency:
         return (
-            f"the judge's two orders agree on only {percent(consistency)} of the pairs,"
-            f" and {percent(min_consistency)} is required"
+            f"the judge's two orders agree on only {percent(consistency, min_consistency)} of the"
+            f" pairs, and {exact(min_consistency)} is required"
         )
     expected, counts = found.expected_judgments, found.counts
     invalid = max(counts.inference_errors, expected - counts.judgments, 0)
     if expected and invalid / expected > max_error_rate:
         return (
-            f"{percent(invalid / expected)} of {expected} expected judgments are invalid or absent,"
-            f" and at most {percent(max_error_rate)} may be"
+            f"{percent(invalid / expected, max_error_rate)} of {expected} expected judgments are"
+            f" invalid or absent, and at most {exact(max_error_rate)} may be"
         )
     low, high = found.missing_bounds.low, found.missing_bounds.high
     baseline, candidate = names

@@ -13,18 +13,37 @@ MOST_CHARACTERS = 1000
 """Of one of them."""
 
 
-def percent(share: float) -> str:
-    """A share as a percentage that never rounds onto 0, 50 or 100 from beside it.
+def percent(share: float, beside: float | None = None) -> str:
+    """A share as a percentage that never rounds onto 0, 50 or 100 from beside it, nor across.
+
+    Args:
+        share: From 0 to 1.
+        beside: Another share, which stands beside it as `exact` and must not be rounded onto.
 
     Example:
-        >>> percent(0.78), percent(0.501), percent(0.9996)
-        ('78 %', '50.1 %', '99.96 %')
+        >>> percent(0.78), percent(0.501), percent(0.9996), percent(0.0526, beside=0.05)
+        ('78 %', '50.1 %', '99.96 %', '5.3 %')
     """
+    others = (0.0, 50.0, 100.0) if beside is None else (0.0, 50.0, 100.0, 100 * beside)
     for digits in range(3):
         text = f"{100 * share:.{digits}f}"
-        if float(text) not in (0, 50, 100) or math.isclose(float(text), 100 * share, abs_tol=1e-9):
+        if all(_side(float(text), each) == _side(100 * share, each) for each in others):
             break
     return f"{text} %"
+
+
+def _side(value: float, of: float) -> int:
+    return 0 if math.isclose(value, of, abs_tol=1e-9) else 1 if value > of else -1
+
+
+def exact(share: float) -> str:
+    """A limit that somebody set, as a percentage with all its digits.
+
+    Example:
+        >>> exact(0.475), exact(0.5)
+        ('47.5 %', '50 %')
+    """
+    return f"{round(100 * share, 9):g} %"
 
 
 def level(confidence: float) -> str:

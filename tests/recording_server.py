@@ -74,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(payload)
 
-    do_GET = do_POST = do_PUT = handle_any
+    do_CONNECT = do_GET = do_POST = do_PUT = handle_any
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""

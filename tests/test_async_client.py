@@ -385,6 +385,22 @@ def test_proxies_are_used_as_boto3_decides(
     assert ours.headers["host"] == theirs.headers["host"] == "models.test"
 
 
+def test_a_proxy_that_refuses_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(request: Request) -> Answer:
+        return 407, {}, b""
+
+    with recording_server(refuse) as proxy:
+        address = proxy.url.replace("http://", "http://svc:secret@")
+        monkeypatch.setenv("HTTPS_PROXY", address)
+        boto = client("bedrock-runtime", "https://models.test")
+        with pytest.raises(EndpointConnectionError) as caught:
+            call(boto, "Converse", **CONVERSE)
+    assert "the proxy answered 407" in str(caught.value.kwargs["error"])
+    assert "secret" not in f"{caught.value} {caught.value.kwargs}"
+
+
 def test_a_proxy_of_the_clients_config_is_used() -> None:
     with recording_server(ok) as proxy:
         boto = client("bedrock-runtime", "http://models.test", proxies={"http": proxy.url})

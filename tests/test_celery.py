@@ -13,6 +13,7 @@ import requests
 
 from bench.chaos_counted import judge_jobs
 from bench.cluster import HOST, Cluster, until
+from scripts.local import pages
 
 pytestmark = [
     pytest.mark.slow,
@@ -67,7 +68,7 @@ def test_a_run_outlives_a_worker_that_is_killed_while_it_generates(cluster: Clus
 
     def generating() -> list[psutil.Process]:
         """Return what runs a generate task in the second worker."""
-        tasks = cluster.airflow(f"{run}/taskInstances?limit=100")["task_instances"]
+        tasks = list(pages(cluster.airflow, f"{run}/taskInstances", "task_instances"))
         shards = [t for t in tasks if t["task_id"] == "generate" and t["state"] == "running"]
         children = psutil.Process(cluster.running["second"].pid).children(recursive=True)
         held = {pid for task in shards if (pid := task.get("pid"))}
@@ -78,7 +79,7 @@ def test_a_run_outlives_a_worker_that_is_killed_while_it_generates(cluster: Clus
     ended = until(
         lambda: (found := cluster.airflow(run))["state"] in ("success", "failed") and found, 600
     )
-    tasks = cluster.airflow(f"{run}/taskInstances?limit=100")["task_instances"]
+    tasks = list(pages(cluster.airflow, f"{run}/taskInstances", "task_instances"))
     states = [(t["task_id"], t["map_index"], t["state"], t["try_number"]) for t in tasks]
     assert ended, (states, cluster.log("worker"))
     assert ended["state"] == "success", states

@@ -298,10 +298,17 @@ def test_a_summary_from_before_the_win_rate_at_equal_length_is_drawn_without():
 
 
 def test_margins_are_told_with_their_side():
-    scores = [RubricScore(f"p{n}", 0.2, 0.6, margin) for n, margin in enumerate((-0.4, -0.05, 0.3))]
+    scores = [
+        RubricScore(f"p{n}", 0.2, 0.6, margin) for n, margin in enumerate((-0.4, -0.2, 0, 0.3))
+    ]
     panel = panels.margins(replace(make(3, 2), rubric=rubric.summarize(scores, {}, 0.95)))
-    assert panel.text.startswith("Mean margin -0.050") and "2 of 3 pairs" in panel.text
-    assert sum(row["pairs"] for row in panel.rows) == 3
+    assert panel.text == (
+        "Mean margin -0.075, baseline minus candidate; of 4 pairs 2 lie on the candidate's side, "
+        "1 on the baseline's, the others around 0."
+    )
+    assert sum(row["pairs"] for row in panel.rows) == 4
+    around_zero = next(row for row in panel.rows if row["low"] < 0 < row["high"])
+    assert (around_zero["low"], around_zero["high"], around_zero["pairs"]) == (-0.05, 0.05, 1)
     assert charts.alone(panel)[0].startswith(b"\x89PNG")
 
 

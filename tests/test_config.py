@@ -8,7 +8,9 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from include.config import Environment
 from include.config_files import (
     evaluation_files,
     load_environment,
@@ -48,6 +50,22 @@ def test_models_and_environment_are_looked_up_by_name() -> None:
     assert config.environment.kind == "sandbox"
     assert [model.name for model in config.models] == ["old", "claude"]
     assert config.candidates[0].model_id == "us.anthropic.claude-sonnet-4-6"
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        ({"dept": "R&D"}, "dept: 'R&D' is no value of a tag"),
+        ({"team": "Büro"}, "is no value of a tag"),
+        ({"aws:x": "y"}, "'aws:x' is no key of a tag"),
+        ({"": "y"}, "'' is no key of a tag"),
+    ],
+)
+def test_tags_that_aws_refuses_are_refused_before(tags: dict[str, str], said: str) -> None:
+    known = load_environment("sandbox").model_dump()
+    with pytest.raises(ValidationError, match=said):
+        Environment(**{**known, "tags": tags})
+    assert Environment(**{**known, "tags": {"cost center": "a/b=c@d"}}).tags
 
 
 def test_the_environment_comes_from_the_config_then_the_variable_then_the_sandbox(
@@ -252,7 +270,7 @@ def test_every_example_resolves_and_its_files_are_there(file: Path) -> None:
 
 
 def test_the_notebooks_example_is_whole() -> None:
-    given = read_config(Path(__file__).parent.parent / "examples/qwen_vs_claude.yaml")
+    given = read_config(Path(__file__).parent.parent / "examples/notebook.yaml")
     config = resolve_config({**given, "environment": "sandbox"}, environ={})
     assert config.dataset.limit == 6
     assert config.judge.instance_type == "ml.g5.24xlarge"

@@ -106,6 +106,9 @@ def test_a_round_stands_for_the_judge_of_a_run_only_with_its_image() -> None:
     assert drift.between(rounds[:2], NEW, accepted) is None, "the new image was never tried"
     assert drift.between(rounds, NEW, ("2026-11-10T06:00:00+00:00", NEW)) is None, "the same round"
     assert drift.between(rounds, NEW, None) == (second, third)
+    settled = [judge_round(9, NEW), judge_round(12, NEW)]
+    assert drift.between(settled, NEW, ("2026-11-13T06:00:00+00:00", NEW)) is None, "both had it"
+    assert drift.between(settled, NEW, ("2026-11-10T06:00:00+00:00", NEW)) == tuple(settled)
     assert drift.between([first], OLD, None) is None
 
 
@@ -122,6 +125,9 @@ def test_the_judge_is_in_doubt_if_it_is_another_and_the_anchors_do_not_clear_it(
     assert "image changed too, and no anchor pairs" in str(drift.doubt(accepted(), NEW, "r", None))
     assert "image and recipe changed" in str(drift.doubt(accepted(), NEW, "other", None))
     assert drift.doubt(accepted(), OLD, "r", moved) == moved.sentence
+    assert "recipe changed" in str(drift.doubt(accepted(recipe="other"), OLD, "r", same)), (
+        "anchors were judged by one recipe only"
+    )
     unknown = JudgeImage(OLD.uri, None)
     assert drift.doubt(accepted(), unknown, "r", None) is None, "nobody knows of a change"
 

@@ -206,6 +206,9 @@ def test_old_folders_expire_but_not_the_history_nor_what_later_runs_are_compared
     reference = run(output, "nightly/run-2", accepted="2026-01-04T06:00:00+00:00")
     run(output, "nightly/run-3", accepted=None)
     run(output, "other/run-1", accepted=None)
+    foreign = {"models/qwen/model.tar.gz", "dev/nightly/run-1/config.json"}
+    for name in foreign:
+        output.write(name, "{}")
     month = timedelta(days=30)
     assert forgetting.expire(output, month, now=NOW + timedelta(days=29)) == []
     later = NOW + timedelta(days=31)
@@ -213,7 +216,8 @@ def test_old_folders_expire_but_not_the_history_nor_what_later_runs_are_compared
     assert len(would) == 3 and all("would be deleted" in line for line in would)
     assert len(forgetting.expire(output, month, now=later)) == 3
     left = {str(each) for each in forgetting.places(output) if each.folder(output).names("")}
-    assert left == {"nightly/run-2"}
+    assert left == {"nightly/run-2", "models/qwen", "dev/nightly"}
+    assert foreign < keys(output), "what is no run of this place is nobody's to delete"
     assert history.reference(RunFolder(output.s3, output.at("nightly"))) == reference
     assert {key for key in keys(output) if key.startswith("history/")} == {
         f"history/{each}.parquet"

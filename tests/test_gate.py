@@ -51,6 +51,20 @@ def test_missing_pairs_that_could_sink_a_pass_make_it_inconclusive():
     assert decide_gate([result], "non_inferiority", 0.1).outcome == "inconclusive"
 
 
+def test_what_is_said_of_a_limit_does_not_contradict_itself():
+    exact = compare(make_pairs(100), GOOD)
+    close = replace(exact, win_rate=replace(exact.win_rate, low=0.4772, high=0.6))
+    gate = decide_gate([close], "non_inferiority", 0.025)
+    assert (
+        gate.outcome == "pass" and "above 47.5 %" in gate.reason and "48 % to 60 %" in gate.reason
+    )
+    close = replace(exact, win_rate=replace(exact.win_rate, low=0.4512, high=0.6))
+    gate = decide_gate([close], "non_inferiority", 0.05)
+    assert (
+        gate.outcome == "pass" and "above 45 %" in gate.reason and "45.1 % to 60 %" in gate.reason
+    )
+
+
 def test_the_worst_candidate_decides_and_is_named():
     good = compare(make_pairs(100), GOOD)
     poor = replace(compare(make_pairs(100), POOR), candidate="gemma")

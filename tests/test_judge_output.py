@@ -25,6 +25,7 @@ from include.cells import parse_mapping
 from include.config import Environment, Judge
 from include.errors import ResultsError
 from include.pairs import judge_input
+from include.preferences import resolve_pairs
 from include.reconcile import mismatches
 from include.records import Criterion, Pair
 
@@ -145,6 +146,9 @@ def test_counts_without_verdicts_still_give_preferences_but_no_positions() -> No
     output = read(rows)
     assert [j.preference for j in output.judgments] == ["candidate", "candidate"]
     assert not output.orders_known
+    (found,) = resolve_pairs(PAIRS[:1], output.judgments)
+    assert found.preference == "candidate" and found.consistent
+    assert found.verdict("forward") is found.verdict("backward") is None, "nobody said which"
 
 
 def test_details_of_other_pairs_leave_the_counts_to_speak() -> None:

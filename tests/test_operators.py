@@ -18,7 +18,7 @@ from sandbox_server import ROOT, Sandbox, running_sandbox
 
 from include import judging, runs, steps, storage, texts
 from include.config_files import resolve_config
-from include.errors import GenerationError, JudgeJobError, ResponsesError
+from include.errors import DeploymentError, GenerationError, JudgeJobError, ResponsesError
 from include.operators import (
     STOPPING,
     DeleteEndpointOperator,
@@ -176,6 +176,44 @@ def test_a_shortage_moves_on_to_the_next_instance_type_and_then_is_a_value(scarc
     assert "InsufficientInstanceCapacity" in result["error"]
     operator(DeleteEndpointOperator, run, config).execute({})
     assert names(scarce, config["endpoint_name"]) == []
+
+
+def test_a_wait_that_ends_early_is_no_failed_deployment(
+    slow: Sandbox, aws: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected(slow, monkeypatch)
+    run = new_run(slow)
+    config = deployment(slow, run)
+    task = operator(DeployEndpointOperator, run, config)
+    deferred(task)
+    event = {"status": "error", "message": "ExpiredTokenException"}
+    first, last = ({"ti": SimpleNamespace(try_number=number, max_tries=4)} for number in (1, 5))
+    with pytest.raises(DeploymentError, match="is being created, but the wait for it has ended"):
+        task.execute_complete(first, event)
+    assert "ExpiredTokenException" in task.execute_complete(last, event)["error"]
+    connected(aws, monkeypatch)
+    run = new_run(aws)
+    config = deployment(aws, run)
+    task = operator(DeployEndpointOperator, run, config)
+    deferred(task)
+    wait_for(aws, config["endpoint_name"])
+    assert task.execute_complete(first, event) == config, "it is there"
+    operator(DeleteEndpointOperator, run, config).execute({})
+
+
+def test_another_container_is_another_endpoint(aws: Sandbox) -> None:
+    run = new_run(aws)
+    before = deployment(aws, run)["endpoint_name"]
+    assert deployment(aws, run)["endpoint_name"] == before
+    changed = json.loads(json.dumps(CONF["baseline"]))
+    changed["deploy"]["image_uri"] = "tgi:2"
+    folder = storage.RunFolder(aws.client("s3"), run["uri"])
+    config = resolve_config({**CONF, "baseline": changed}, environ={})
+    folder.write(
+        storage.CONFIG,
+        json.dumps({"config": config.model_dump(mode="json", by_alias=True), "digest": "d"}),
+    )
+    assert deployment(aws, run)["endpoint_name"] != before
 
 
 def until_failed(sandbox: Sandbox, endpoint: str) -> None:

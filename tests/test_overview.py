@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from uuid import uuid4
 
 import pytest
@@ -97,5 +98,14 @@ def test_a_run_is_forgotten_and_the_others_stay(output: RunFolder) -> None:
 def test_another_model_breaks_the_line_and_another_verdict_does_not(output: RunFolder) -> None:
     better = replace(row(1), verdict="candidate_better", win_rate=0.9)
     overview.add(output, [row(0), better, replace(row(2), candidate_model="claude-5")])
-    asked = [each.question for each in overview.read(output)["nightly"]]
-    assert asked[0] == asked[1] != asked[2]
+    first, second, third = overview.read(output)["nightly"]
+    assert second.continues(first)
+    assert not third.continues(second)
+
+
+def test_an_image_whose_digest_is_not_known_breaks_no_line(output: RunFolder) -> None:
+    digests = ("sha256:a", None, "sha256:a", "sha256:b")
+    rows = [replace(row(n), judge_image_digest=digest) for n, digest in enumerate(digests)]
+    overview.add(output, rows)
+    found = overview.read(output)["nightly"]
+    assert [after.continues(before) for before, after in pairwise(found)] == [True, True, False]

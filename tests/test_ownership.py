@@ -100,6 +100,23 @@ def test_what_carries_no_tag_of_ours_is_not_touched(aws: Sandbox) -> None:
     assert clean(aws, None, now=LATER) == []
 
 
+def test_what_only_contains_our_prefix_is_not_even_asked_about(aws: Sandbox) -> None:
+    aws.client("sagemaker").create_model(
+        ModelName="fraud-nj-churn", ExecutionRoleArn=ROLE, PrimaryContainer={"Image": "i"}
+    )
+    deployed(aws, "r")
+    forbidden = {"code": "AccessDeniedException", "message": "not authorized", "status": 403}
+    order(aws, operation="ListTags", resource="fraud-nj-churn", **forbidden)
+    assert clean(aws, "ended") == WHOLE
+
+
+def test_a_judge_job_that_ended_meanwhile_needs_no_stop(aws: Sandbox) -> None:
+    job(aws, "nj-e-1", "r")
+    said = "The request was rejected because the training job is in status Completed."
+    order(aws, operation="StopTrainingJob", code="ValidationException", message=said)
+    assert clean(aws, "ended") == ["training job: stopped"]
+
+
 def job(aws: Sandbox, name: str, run_id: str) -> None:
     """Start a training job."""
     aws.client("sagemaker").create_training_job(
@@ -249,7 +266,9 @@ def test_the_environments_own_tags_are_written_as_they_are() -> None:
     assert {"Key": ownership.RUN_ID, "Value": "r=7E1"} in written
 
 
-@pytest.mark.parametrize("run_id", ["a~b", "a=7Eb", "manual__2026-11-24T06:00:00+00:00"])
+@pytest.mark.parametrize(
+    "run_id", ["a~b", "a=7Eb", "prüfung 5 %", "manual__2026-11-24T06:00:00+00:00"]
+)
 def test_a_tag_gives_back_the_run_id(aws: Sandbox, run_id: str) -> None:
     deployed(aws, run_id)
     (endpoint, *_) = ownership.owned(aws.client("sagemaker"))

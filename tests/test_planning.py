@@ -211,6 +211,13 @@ class TestAssumptions:
         )
         assert found.design_effect == 1.0
 
+    def test_one_large_group_among_prompts_of_their_own_has_the_effect_that_was_seen(self):
+        # By hand: mean 0.75, the groups' squares 156.25 + 25 * 0.0625 + 25 * 0.5625, 51 units.
+        past = comparison([WIN] * 75 + [LOSS] * 25, group=lambda i: "a" if i < 50 else str(i))
+        past = replace(past, win_rate=replace(past.win_rate, standard_error=0.01753**0.5))
+        found = learn(past, confidence_level=0.95, candidates=1)
+        assert found.design_effect == pytest.approx(0.01753 * 99 / 0.1875)
+
     def test_a_run_without_spread_teaches_the_most_careful_design_effect(self):
         past = comparison([TIE] * 20, group=lambda i: str(i % 5))
         found = learn(past, confidence_level=0.95, candidates=1)

@@ -18,8 +18,8 @@ from sandbox_server import ROOT, Sandbox
 
 from include.config import Dataset
 from include.errors import DatasetError
-from include.prompts import SystemPrompt, open_prompts
-from include.records import Notice, Prompt, Turn
+from include.prompts import open_prompts
+from include.records import Notice, Prompt, SystemPrompt, Turn
 
 
 def load_prompts(dataset: Dataset, s3: Any = None) -> list[Prompt]:
@@ -74,6 +74,25 @@ def test_csv_keeps_ids_as_text_and_newlines_in_quotes(tmp_path: Path) -> None:
     source = write(tmp_path, "p.csv", b'id,prompt\n007,"two\nlines, one cell"\n')
     (prompt,) = load_prompts(Dataset(source=source, id_field="id"))
     assert (prompt.prompt_id, prompt.text) == ("007", "two\nlines, one cell")
+
+
+def test_an_empty_cell_is_no_group_and_no_category(tmp_path: Path) -> None:
+    body = b"id,prompt,thread,topic\n1,One?,t,x\n2,Two?,,\n3,Three?,,\n"
+    named = {"id_field": "id", "group_field": "thread", "category_field": "topic"}
+    prompts = load_prompts(Dataset(source=write(tmp_path, "p.csv", body), **named))
+    assert [(p.group, p.category) for p in prompts] == [("t", "x"), (None, None), (None, None)]
+
+
+def test_an_empty_id_is_refused_not_replaced(tmp_path: Path) -> None:
+    source = write(tmp_path, "p.csv", b"id,prompt\n1,One?\n,Two?\n")
+    with pytest.raises(DatasetError, match="id is empty"):
+        load_prompts(Dataset(source=source, id_field="id"))
+
+
+def test_lists_in_a_template_keep_their_letters(tmp_path: Path) -> None:
+    source = write(tmp_path, "p.jsonl", lines([{"q": "Welche?", "choices": ["größer", "中文"]}]))
+    (prompt,) = load_prompts(Dataset(source=source, prompt_template="{q} {choices}"))
+    assert prompt.text == 'Welche? ["größer", "中文"]'
 
 
 def test_s3_is_read_too(sandbox: Sandbox) -> None:

@@ -20,6 +20,8 @@ PROMPT = Prompt("p", "Hello", system="Be kind.")
 CONVERSATION = Prompt(
     "c", "And now?", system="Be kind.", turns=(Turn("user", "Hello"), Turn("assistant", "Hi"))
 )
+ASKED = {"return_full_text": False, "details": True}
+"""What `inputs` always asks for: the new text alone, and why it ends."""
 EVERYTHING = Parameters(max_tokens=9, temperature=0.5, top_p=0.9, stop=["END"])
 
 
@@ -29,7 +31,7 @@ def claude(parameters: Parameters = EVERYTHING) -> providers.Dialect:
 
 
 def endpoint(parameters: Parameters = EVERYTHING, **more: Any) -> providers.Dialect:
-    model = SageMakerModel(name="m", provider="sagemaker", endpoint_name="e", **more)
+    model = SageMakerModel(name="m", provider="sagemaker", **{"endpoint_name": "e", **more})
     return providers.sagemaker(model, "e", parameters)
 
 
@@ -253,7 +255,7 @@ def test_what_is_null_is_not_sent() -> None:
     assert sent["inferenceConfig"] == {}
     assert "system" not in sent
     assert body(endpoint(bare), plain) == {"messages": [{"role": "user", "content": "Hello"}]}
-    assert body(endpoint(bare, schema="inputs"), plain) == {"inputs": "Hello", "parameters": {}}
+    assert body(endpoint(bare, schema="inputs"), plain) == {"inputs": "Hello", "parameters": ASKED}
     assert set(endpoint(bare).request(plain)) == {"EndpointName", "ContentType", "Accept", "Body"}
 
 
@@ -283,13 +285,26 @@ def test_messages_carry_a_chat() -> None:
 def test_inputs_carry_raw_text() -> None:
     assert body(endpoint(schema="inputs"), PROMPT) == {
         "inputs": "Be kind.\n\nHello",
-        "parameters": {"max_new_tokens": 9, "temperature": 0.5, "top_p": 0.9, "stop": ["END"]},
+        "parameters": {
+            "max_new_tokens": 9,
+            "temperature": 0.5,
+            "top_p": 0.9,
+            "stop": ["END"],
+            **ASKED,
+        },
     }
 
 
 def test_inputs_do_not_say_what_tgi_refuses() -> None:
     greedy = endpoint(Parameters(temperature=0, top_p=1), schema="inputs")
-    assert body(greedy, PROMPT)["parameters"] == {"do_sample": False}
+    assert body(greedy, PROMPT)["parameters"] == {"do_sample": False, **ASKED}
+
+
+@pytest.mark.parametrize(("image", "sent"), [(None, None), ("a/tgi:3", None), ("a/vllm:1", 1)])
+def test_a_top_p_of_one_is_not_sent_to_tgi_which_refuses_it(image: Any, sent: Any) -> None:
+    deploy = {"model_id": "m", "image_uri": image, "instance_types": ["ml.g5.2xlarge"]}
+    asked = endpoint(Parameters(top_p=1), endpoint_name=None, deploy=deploy)
+    assert body(asked, PROMPT).get("top_p") == sent
 
 
 def test_an_inference_component_is_named_beside_its_endpoint() -> None:

@@ -129,6 +129,24 @@ def test_each_model_is_told_with_settings_and_what_became_of_it(config, folder):
     assert "95th percentile" in page and "us.anthropic.claude-sonnet-4-6" in page
 
 
+def test_a_gate_does_not_pass_while_a_candidate_is_missing(folder):
+    asked = {"name": "other", "provider": "bedrock", "model_id": "us.amazon.nova-lite-v1:0"}
+    conf = {
+        "evaluation": "test",
+        "dataset": {"source": "prompts.jsonl"},
+        "baseline": {"name": "qwen", "provider": "sagemaker", "endpoint_name": "e"},
+        "candidates": ["claude", asked],
+        "gate": {"rule": "superiority"},
+    }
+    alone = resolve_config({**conf, "candidates": ["claude"]}, environ={})
+    write_run(alone, folder)
+    assert published(alone, folder)[0]["gate"]["outcome"] == "pass"
+    summary, _ = published(resolve_config(conf, environ={}), folder)
+    assert summary["status"] == "partial"
+    assert summary["gate"]["outcome"] == "inconclusive"
+    assert summary["gate"]["reason"].startswith("other was not compared")
+
+
 def test_what_was_noted_on_the_way_is_a_warning(config, folder):
     write_run(config, folder)
     noted = [{"code": "responses_extra", "message": "3 rows of old.jsonl have no prompt"}]

@@ -339,7 +339,7 @@ def test_numbers_that_only_differ_are_not_called_contradictions():
     result = make_comparison()
     score = Reconciliation("score", 3.0, 4.0, "score", "documented as b_scores")
     shown = page(replace(result, reconciliation=[*result.reconciliation, score]))
-    assert shown.says("Nova's own numbers agree with ours")
+    assert shown.says("Nova's own numbers differ from ours in score")
     assert shown.says("differs : documented as b_scores") and not shown.says("contradicts")
 
 

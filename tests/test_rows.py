@@ -111,6 +111,10 @@ def test_semicolons_may_stand_between_cells(tmp_path: Path) -> None:
     found = read(write(tmp_path, "p.csv", b'\xef\xbb\xbfid;text\r\n007;"a;b\nc,d"\r\n'))
     assert found == [{"id": "007", "text": "a;b\nc,d"}]
     assert read(write(tmp_path, "p.csv", b'"a;b",c\nx;y,z\n')) == [{"a;b": "x;y", "c": "z"}]
+    assert read(write(tmp_path, "p.csv", b'\n"id";"my text"\n"1";"a;b"\n')) == [
+        {"id": "1", "my text": "a;b"}
+    ]
+    assert read(write(tmp_path, "p.csv", b"text\na\n")) == [{"text": "a"}]
 
 
 def test_byte_order_marks_blank_lines_and_old_line_ends_are_no_data(tmp_path: Path) -> None:

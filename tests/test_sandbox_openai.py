@@ -134,7 +134,8 @@ class TestModels:
         ]
 
     def test_raw_text_gets_no_chat_template(self, real: Sandbox, server: FakeOpenAI) -> None:
-        answer = invoke(real, {"inputs": "Once upon", "parameters": {"max_new_tokens": 9}})
+        asked = {"max_new_tokens": 9, "return_full_text": False}
+        answer = invoke(real, {"inputs": "Once upon", "parameters": asked})
         assert answer == [{"generated_text": "I am tiny."}]
         (asked,) = server.asked
         assert asked.path == "/v1/completions"

@@ -115,6 +115,21 @@ def test_raw_inputs_are_answered_in_the_engines_shape(image: str, shape: type) -
     assert isinstance(answer, shape)
 
 
+def test_tgi_puts_the_prompt_in_front_unless_it_is_asked_for_the_new_text_alone() -> None:
+    container = {**CONTAINER, "Image": "huggingface-pytorch-tgi-inference"}
+
+    def invoke(**parameters: Any) -> Any:
+        body = {"inputs": QUESTION, "parameters": parameters}
+        return runtimes.invoke_endpoint(Models(Recordings(None)), container, body)[0]
+
+    (alone,) = [invoke(return_full_text=False)]
+    assert invoke() == {"generated_text": QUESTION + alone["generated_text"]}
+    told = invoke(return_full_text=False, details=True, max_new_tokens=3)["details"]
+    assert told == {"finish_reason": "length", "generated_tokens": 3}
+    with pytest.raises(AwsError, match="must be > 0"):
+        invoke(top_p=1)
+
+
 def test_vllm_takes_no_raw_inputs() -> None:
     with pytest.raises(AwsError, match="messages is required"):
         runtimes.invoke_endpoint(

@@ -35,7 +35,9 @@ def test_a_model_that_says_the_same_to_everybody_fails() -> None:
 
 def test_where_every_model_repeats_itself_the_prompts_are_like_that() -> None:
     yes = ["Yes"] * 28 + ["No"] * 12
-    assert failed(model("old", ["Yes"] * 22 + ["No"] * 18), model("new", yes)) == set()
+    old, new = model("old", ["Yes"] * 22 + ["No"] * 18), model("new", yes)
+    assert failed(old, new) == set()
+    assert failed(old, new, model("never deployed", [])) == set(), "silence is no answer"
 
 
 def test_a_model_that_speaks_to_the_judge_fails() -> None:

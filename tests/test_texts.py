@@ -299,6 +299,25 @@ def test_the_janitor_removes_the_texts_of_a_run_that_crashed(
     assert holding(run.folder, {WORD}) == set()
 
 
+def test_texts_that_s3_will_not_delete_keep_no_others(
+    sandbox: Sandbox, output: RunFolder, conf: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, other = (new_run(sandbox, conf(), name) for name in ("held", "other"))
+    for run in (held, other):
+        steps.load_prompts(run)
+    remove = texts.remove
+
+    def refuse(folder: RunFolder) -> texts.Removed:
+        if folder.uri == held.folder.uri:
+            raise ErasureError("a legal hold")
+        return remove(folder)
+
+    monkeypatch.setattr(texts, "remove", refuse)
+    with pytest.raises(ErasureError, match="a legal hold"):
+        sweep(output, "ended")
+    assert holding(held.folder, {WORD}) and not holding(other.folder, {WORD})
+
+
 def test_the_texts_of_a_run_that_airflow_does_not_know_go_by_age(
     sandbox: Sandbox, output: RunFolder, conf: Any
 ) -> None:

@@ -24,7 +24,7 @@ from sandbox_server import ROOT, SESSION, Sandbox, free_port
 from summaries import Page, make_comparison, make_summary
 from web_routes import addresses, has_texts
 
-from include import browse, overview, publish, storage, trend
+from include import browse, names, overview, publish, storage, trend
 from include.charts import Charts
 from include.preferences import resolve_pairs
 from include.records import Pair
@@ -189,6 +189,20 @@ def test_who_may_not_read_texts_still_sees_the_verdict(
     assert answer.status_code == 200
     assert "candidate better" in answer.text
     assert "/pairs/" not in answer.text and "/report" not in answer.text
+
+
+def test_warnings_that_may_quote_prompts_are_only_counted_for_them(
+    client: TestClient, rights: Rights, finished: RunFolder
+) -> None:
+    summary = json.loads(finished.read(storage.SUMMARY))
+    summary["warnings"] = [{"code": "responses_extra", "message": "no prompt for 'My secret'"}]
+    finished.write(storage.SUMMARY, json.dumps(summary))
+    assert "My secret" in client.get(RUN).text
+    rights.methods = {"GET"}
+    shown = client.get(RUN).text
+    assert (
+        "My secret" not in shown and "1 warning, which may quote prompts: responses_extra" in shown
+    )
 
 
 def test_evaluations_of_dags_that_are_not_theirs_are_not_listed(
@@ -495,11 +509,14 @@ def test_only_folders_of_an_environment_are_opened(
         record: Any = {"uri": uri, "aws_conn_id": connection}
         return installation.open_folder(replace(known, record=record))
 
-    uri = "s3://nova-judge-sandbox/nova-judge/nightly/run"
+    slug = names.run_slug(DAG, RUN_ID)
+    uri = f"s3://nova-judge-sandbox/nova-judge/nightly/{slug}"
     assert opened(uri).uri == uri
     assert opened(uri, "another") is None
-    for outside in ("nova-judge-sandbox/nova-judge2/x", "other/nova-judge/x"):
-        assert opened(f"s3://{outside}") is None
+    for outside in ("nova-judge-sandbox/nova-judge2", "other/nova-judge"):
+        assert opened(f"s3://{outside}/{slug}") is None
+    another = names.run_slug("another_dag", RUN_ID)
+    assert opened(uri.replace(slug, another)) is None, "XCom of one DAG leads to no other's run"
 
 
 def test_progress_is_shown_though_the_cost_cannot_be_told(

@@ -26,6 +26,7 @@ VENDORS = re.compile(r"(^|\.)(anthropic|amazon|meta|mistral|cohere|ai21|deepseek
 
 OPENAI: dict[End, str] = {"end": "stop", "cut": "length", "filtered": "content_filter"}
 BEDROCK: dict[End, str] = {"end": "end_turn", "cut": "max_tokens", "filtered": "content_filtered"}
+TGI: dict[End, str] = {"end": "eos_token", "cut": "length", "filtered": "eos_token"}
 ANTHROPIC: dict[End, str] = {"end": "end_turn", "cut": "max_tokens", "filtered": "refusal"}
 """How each protocol says why a reply ends."""
 ENDPOINT_TIMED_OUT = (
@@ -48,6 +49,7 @@ def invoke_endpoint(models: Models, container: Body, body: Body) -> Any:
     """Answer as the engine in the container does (TGI: list, LMI: dict, all: chat messages)."""
     model, image = endpoint_model(container), str(container.get("Image", ""))
     if "messages" in body:
+        _check_top_p(image, body.get("top_p"))
         asked = _conversation(
             body["messages"],
             max_tokens=body.get("max_tokens"),
@@ -61,6 +63,7 @@ def invoke_endpoint(models: Models, container: Body, body: Body) -> Any:
         needed = "messages" if "vllm" in image else "inputs or messages"
         raise _endpoint_error(ServerError(f"{needed} is required", 400))
     given = body.get("parameters") or {}
+    _check_top_p(image, given.get("top_p"))
     asked = Conversation(
         (Turn("user", str(body["inputs"])),),
         raw=True,
@@ -70,8 +73,21 @@ def invoke_endpoint(models: Models, container: Body, body: Body) -> Any:
         stop=_texts(given.get("stop")),
     )
     with _refused_by(_endpoint_error):
-        generated = {"generated_text": models.answer(model, asked).text}
-    return generated if "djl" in image or "lmi" in image else [generated]
+        reply = models.answer(model, asked)
+    is_lmi = "djl" in image or "lmi" in image
+    whole = given.get("return_full_text", not is_lmi)  # TGI puts the prompt in front, unless asked
+    generated: Body = {"generated_text": f"{body['inputs']}{reply.text}" if whole else reply.text}
+    if given.get("details"):
+        reason = TGI[reply.end]
+        generated["details"] = {"finish_reason": reason, "generated_tokens": reply.output_tokens}
+    return generated if is_lmi else [generated]
+
+
+def _check_top_p(image: str, top_p: Any) -> None:
+    """Refuse what TGI refuses (router/src/validation.rs): a top_p that leaves nothing out."""
+    if "tgi" in image and top_p is not None and not 0 < top_p < 1:
+        message = "Input validation error: `top_p` must be > 0.0 and < 1.0"
+        raise _endpoint_error(ServerError(message, 422))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-from include import account
+from include import account, names
 from include.config import Environment
 from include.config_files import (
     chosen_environment,
@@ -26,7 +26,6 @@ from include.config_files import (
     load_evaluation,
 )
 from include.errors import JudgeError
-from include.names import dag_id
 from include.runs import RunRecord
 from include.storage import RunFolder
 from include.tasks import aws
@@ -114,9 +113,9 @@ def planned() -> Iterator[Planned]:
             found = load_evaluation(path)
         except JudgeError:
             continue
-        names = [each if isinstance(each, str) else each["name"] for each in found["candidates"]]
+        asked = [each if isinstance(each, str) else each["name"] for each in found["candidates"]]
         environment = chosen_environment(found.get("environment"))
-        yield Planned(environment, found["evaluation"], names, dag_id(path.stem))
+        yield Planned(environment, found["evaluation"], asked, names.dag_id(path.stem))
 
 
 @dataclass(frozen=True)
@@ -185,10 +184,15 @@ def _stages(tasks: Sequence[tuple[str, str]]) -> list[Stage]:
 
 
 def open_folder(run: AirflowRun) -> RunFolder | None:
-    """Open a run's folder; None if it has none, or one outside of all environments."""
+    """Open a run's folder; None if it has none, one outside of all environments, or another run's.
+
+    The record is XCom, which whoever may write to one DAG's can set: it must not lead to another's.
+    """
     if run.record is None:
         return None
     uri = run.record["uri"]
+    if uri.rpartition("/")[2] != names.run_slug(run.dag_id, run.run_id):
+        return None
     for name in environment_names():
         try:
             environment = load_environment(name)

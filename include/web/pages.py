@@ -47,7 +47,7 @@ def spark(points: Sequence[Point]) -> Spark:
     lines, spans, dots, breaks = [[]], [], [], []  # type: ignore[var-annotated]
     for number, each in enumerate(known):
         x = round((number + 0.5) * step, 1)
-        if number and each.question != known[number - 1].question:
+        if number and not each.continues(known[number - 1]):
             breaks.append(round(number * step, 1))
             lines.append([])
         y = _height(each.win_rate or 0.0)

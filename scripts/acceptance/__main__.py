@@ -161,13 +161,14 @@ def start(options: Options, confirmed: bool, client: Client, out: Path) -> int:
         print("Nothing was started. To start it, add CONFIRM=1.")
         return 2
     failed = run.run()
-    path = out / f"acceptance-{run.started:%Y-%m-%dT%H%M%S}.zip"
-    bundle.write(run.bundle(failed), run.redactor(), path)
-    print(f"\nBundle    {path}\nLook into it before you pass it on.")
+    # First what costs money: whatever kept it from being deleted may keep the bundle from its end.
     for line in run.undo.left:
         print(f"Left      {line}", file=sys.stderr)
     if failed:
         print(f"The run did not get to its end: {failed}", file=sys.stderr)
+    path = out / f"acceptance-{run.started:%Y-%m-%dT%H%M%S}.zip"
+    bundle.write(run.bundle(failed), run.redactor(), path)
+    print(f"\nBundle    {path}\nLook into it before you pass it on.")
     return int(bool(failed or run.undo.left))
 
 
