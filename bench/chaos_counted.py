@@ -16,6 +16,7 @@ from bench import pages
 from bench.chaos_plan import REFUSED, Plan
 from include import ledger, ownership, storage
 from include.storage import RunFolder
+from scripts import local
 
 PROMPTS = 16
 MODELS = ("small", "lite")
@@ -114,7 +115,7 @@ def count(
         still_there: Its resources that are.
     """
     run = get(path)
-    tasks = get(f"{path}/taskInstances?limit=100")["task_instances"]
+    tasks = list(local.pages(get, f"{path}/taskInstances", "task_instances"))
     folder = _folder(get, client("s3"), path)
     found = _summary(folder)
     counted = _rows(folder) if folder else Counter(lost=PROMPTS * len(MODELS))

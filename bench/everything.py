@@ -53,17 +53,31 @@ LINES = (
     _asked("peak memory, 50 in flight", "in_flight=50", "peak_memory"),
     _asked("rows lost, a fifth refused", "refused=0.2,retry_after=0", "rows_lost"),
     _asked("time ÷ best possible, a fifth refused", "refused=0.2,retry_after=0", "time_to_best"),
+    _asked("the same, with Retry-After", "refused=0.2,retry_after=1", "time_to_best"),
+    _asked("share of a token bucket used (of 1)", "bucket", "share_of_bucket"),
+    _asked("share throttled meanwhile", "bucket", "share_throttled"),
     _asked("memory with 100,000 prompts ÷ with 1,000", "prompts=100000", "memory_to_few"),
-    Line("clustered interval, processor time", "statistics", "10,000 judgments", "cpu_t"),
-    Line("20 models ranked, processor time", "statistics", "20 models, 9,500 pairs", "cpu_board"),
+    Line(
+        "reading the judge's archive, processor time", "statistics", "10,000 judgments", "cpu_read"
+    ),
+    Line("all numbers of a comparison", "statistics", "10,000 judgments", "cpu_compare"),
+    Line("charts and report", "statistics", "10,000 judgments", "cpu_report"),
+    Line("clustered interval alone", "statistics", "10,000 judgments", "cpu_t"),
+    Line("20 models ranked", "statistics", "20 models, 9,500 pairs", "cpu_board"),
+    Line("20 models ranked", "statistics", "20 models, 95,000 pairs", "cpu_board"),
+    Line("parsing", "parse", "30 evaluations", "parse"),
     Line(
         "parsing, each evaluation beyond the first",
         "parse",
         "30 evaluations",
         "parse_per_evaluation_beyond_the_first",
     ),
+    Line("list of evaluations, first time", "ui", "200 evaluations, 100 runs each", "list_first"),
+    Line("list of evaluations, median", "ui", "200 evaluations, 100 runs each", "list_median"),
+    Line("a run's page, median", "ui", "10,000 pairs", "run_median"),
     Line("pairs of a run shown, first time", "ui", "10,000 pairs", "pairs_first"),
     Line("pairs of a run shown, median", "ui", "10,000 pairs", "pairs_median"),
+    Line("one pair, median", "ui", "10,000 pairs", "pair_median"),
     Line("trigger to report", "orchestration", "6 prompts", "trigger_to_report"),
     Line("trigger to report", "orchestration", "500 prompts", "trigger_to_report"),
     Line("endpoint idle after its last response", "orchestration", "500 prompts", "endpoint_idle"),
@@ -119,7 +133,8 @@ def _said(row: dict[str, Any]) -> str:
         return str(row.get("note") or "-")
     unit = {"ratio": "", "1/s": "/s"}.get(row["unit"], f" {row['unit']}")
     rounded = float(f"{row['value']:.3g}")
-    return f"{rounded:,g}{unit}"
+    note = f" ({row['note']})" if row.get("note") else ""
+    return f"{rounded:,g}{unit}{note}"
 
 
 def on(found: dict[str, Any]) -> Iterator[list[str]]:

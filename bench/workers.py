@@ -23,7 +23,7 @@ from bench.cluster import HOST, Cluster, until
 from bench.processes import STATE
 from bench.table import OURS, Result, machine, say, show, write
 from include.names import GENERAL_DAG
-from scripts.local import ENDED
+from scripts.local import ENDED, pages
 
 RESULTS = Path(__file__).resolve().parent / "results" / "workers.json"
 PROMPTS, SHARD = 160, 40
@@ -110,7 +110,7 @@ def generated(
     run_id = cluster.airflow(path, "POST", logical_date=None, conf=conf)["dag_run_id"]
     run = f"{path}/{quote(run_id)}"
     ended = until(lambda: cluster.airflow(run)["state"] in ENDED, 1200)
-    tasks = cluster.airflow(f"{run}/taskInstances?limit=100")["task_instances"]
+    tasks = list(pages(cluster.airflow, f"{run}/taskInstances", "task_instances"))
     shards = [each for each in tasks if each["task_id"] == "generate"]
     if not ended or {each["state"] for each in shards} != {"success"}:
         raise RuntimeError(f"{name}: {[(t['task_id'], t['state']) for t in tasks]}")
