@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from local_copy import Copy
-from sandbox_server import ALPACA_EVAL
+from sandbox_server import ALPACA_EVAL, ROOT
 
 SAGEMAKER_MODEL = {
     "name": "tiny-1b",
@@ -45,6 +45,7 @@ def test_the_example_ends_in_a_verdict_a_report_and_charts(copy: Copy, nothing_l
     assert outcome.comparison["counts"]["pairs"] == 60
     assert outcome.comparison["verdict"] == "candidate_better"
     assert outcome.comparison["sentence"] in outcome.output
+    assert outcome.comparison["sentence"] in (ROOT / "README.md").read_text()
     assert len(outcome.comparison["by_category"]) == 6
     assert "simulated AWS" in (outcome.out / "report.html").read_text()
     assert (outcome.out / "charts/evaluation_metrics.png").read_bytes().startswith(b"\x89PNG")
