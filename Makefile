@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # Where make was called: relative paths of CONFIG and OUT start there, with `make -C` too.
-CALLER := $(if $(findstring w,$(firstword -$(MAKEFLAGS))),$(PWD),$(CURDIR))
+CALLER := $(if $(or $(findstring w,$(firstword -$(MAKEFLAGS))),$(findstring s,$(firstword -$(MAKEFLAGS))),$(filter --no-print-directory,$(MAKEFLAGS))),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 
@@ -53,7 +53,7 @@ test: install ## Run the tests: offline, 15 to 25 minutes on two cores
 test-slow: install ## Run the tests that need a browser, a server or another Python
 	$(BIN)/pytest -m slow $(PARALLEL)
 
-bench: install ## The five benchmarks that have peers, into docs/performance.md; about an hour
+bench: install ## The five benchmarks that have peers, into docs/performance.md; three quarters of an hour
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m bench.everything $(ARGS)
 
 bench-orchestration: install ## Measure trigger to report, beside the same work without Airflow

@@ -131,7 +131,7 @@ def _screen(kind: Kind, pairs: Sequence[ResolvedPair]) -> Screen:
     name = f"canary_{kind}"
     if not right:
         return Screen(name, None, f"no canary pair tells whether the judge {SAID[kind]}", 0, 0)
-    share, cases = percent(sum(right) / len(right)), plural(len(right), "case")
+    share, cases = percent(sum(right) / len(right), LEAST), plural(len(right), "case")
     text, passed = f"the judge {SAID[kind]} in {share} of {cases}", sum(right) >= LEAST * len(right)
     if kind == "identical":
         a, b = (

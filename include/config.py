@@ -23,10 +23,6 @@ from include.prices import Prices
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 SANDBOX_ACCOUNT = "000000000000"
 
-TAG = re.compile(r"[a-zA-Z0-9 ._:/=+@-]*")
-TAG_SIGNS = "a-z, A-Z, 0-9, space and . _ : / = + @ -"
-"""What keys and values of tags consist of: what both SageMaker and Bedrock (TagKey) take."""
-
 SECRET_KEY = re.compile(r"TOKEN(?!S)|SECRET|PASSWORD|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
 
 Name = Annotated[str, Field(pattern=NAME)]
@@ -80,7 +76,9 @@ class Environment(Strict):
         False, description="EnableInterContainerTrafficEncryption of judge jobs."
     )
     tags: dict[str, str] = Field(
-        {}, max_length=40, description="AWS tags for everything that a run creates."
+        {},
+        description="AWS tags for everything that a run creates: at most 40, of letters, digits, "
+        "spaces and `_ . : / = + - @`; ASCII only where a model has batch: true.",
     )
     prices: str | None = Field(
         None,
@@ -99,18 +97,6 @@ class Environment(Strict):
         description="Run folders are deleted so many days after their last write, all but the last "
         "accepted one of each evaluation; the history stays. null: never.",
     )
-
-    @field_validator("tags")
-    @classmethod
-    def _as_aws_takes_them(cls, tags: dict[str, str]) -> dict[str, str]:
-        for key, value in tags.items():
-            if not TAG.fullmatch(key) or not 0 < len(key) <= 128 or key.lower().startswith("aws:"):
-                raise ValueError(f"{key!r} is no key of a tag: 1 to 128 of {TAG_SIGNS}; not aws:")
-            if not TAG.fullmatch(value) or len(value) > 256:
-                raise ValueError(
-                    f"{key}: {value!r} is no value of a tag: at most 256 of {TAG_SIGNS}"
-                )
-        return tags
 
     @field_validator("output_s3_uri")
     @classmethod
@@ -261,9 +247,10 @@ class SageMakerModel(AskedModel):
         return self.deploy is None
 
     def shaping(self) -> dict[str, Any]:
-        """Return it without the hardware, which shapes nothing."""
+        """Return it without the hardware, which shapes nothing; raw texts are new texts alone."""
         deploy = self.deploy and self.deploy.model_dump(exclude=HARDWARE)
-        return {**super().shaping(), "deploy": deploy}
+        whole = {"return_full_text": False} if self.schema_ == "inputs" else {}
+        return {**super().shaping(), "deploy": deploy, **whole}
 
 
 class BedrockModel(AskedModel):

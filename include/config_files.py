@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -149,6 +149,8 @@ def resolve_config(
             found = each
         models.append(found and _with_parameters(found, evaluation.parameters))
     prices = environment and _try(problems, lambda: _load_prices(environment))
+    if environment:
+        problems += _refused_tags(environment, any(getattr(m, "batch", False) for m in models))
     if problems:
         raise ConfigError(by_line("\n".join(problems).splitlines()))
     budgets = [each.budget_usd for each in (evaluation, environment) if each.budget_usd]
@@ -286,6 +288,33 @@ def _find(home: Path, kind: str, name: str) -> Path:
             f"{home / kind} has {', '.join(known) or 'none'}"
         )
     return path
+
+
+MOST_TAGS = 40
+SIGNS = "_.:/=+-@ "
+"""Besides letters and digits, what keys and values of tags may hold (SageMaker: Tag)."""
+
+
+def _refused_tags(environment: Environment, is_batched: bool) -> Iterator[str]:
+    """Yield what AWS would refuse when something is made, late and perhaps when it has cost money.
+
+    Args:
+        environment: Whose tags.
+        is_batched: Whether Bedrock's batch jobs get them, too, which take ASCII only (TagKey).
+    """
+    where = f"environment {environment.name}: tags"
+    if len(environment.tags) > MOST_TAGS:
+        yield f"{where}: {len(environment.tags)} are there, and {MOST_TAGS} have room beside ours"
+    for key, value in environment.tags.items():
+        for text, what, most in ((key, "a key", 128), (value, "a value", 256)):
+            allowed = all(each.isalnum() or each in SIGNS for each in text)
+            if is_batched and not text.isascii():
+                yield f"{where}.{key}: Bedrock's batch jobs take ASCII only, found {text!r}"
+            elif not allowed or len(text) > most:
+                signs = f"at most {most} letters, digits, spaces and {SIGNS.strip()}"
+                yield f"{where}.{key}: {what} has {signs}, found {text!r}"
+        if not key or key.lower().startswith("aws:"):
+            yield f"{where}: {key!r} is no key: AWS keeps those that begin with aws: for itself"
 
 
 def _try(problems: list[str], look: Any) -> Any:

@@ -81,13 +81,26 @@ TRANSIENT = ("RequestLimitExceeded", "RequestTimeout", "SlowDown", "Throttling",
 def is_transient(error: Exception) -> bool:
     """Whether it was AWS's moment: no answer, too many requests, or a fault of its own (5xx).
 
-    Args:
-        error: Of botocore or boto3.
-    """
-    from botocore.exceptions import ClientError
+    So are credentials that could not be had: a busy machine's own service gives none now and then.
 
-    if not isinstance(error, ClientError):
-        return True  # no answer at all
+    Args:
+        error: Of botocore, or on the way to AWS.
+    """
+    from botocore import exceptions as botocore
+
+    if isinstance(error, botocore.SSLError):
+        return False
+    if not isinstance(error, botocore.ClientError):
+        unanswered = (
+            botocore.ConnectionError,
+            botocore.CredentialRetrievalError,
+            botocore.HTTPClientError,
+            botocore.IncompleteReadError,
+            botocore.NoCredentialsError,
+            ConnectionError,
+            TimeoutError,
+        )
+        return isinstance(error, unanswered)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
     return bool(status >= 500 or error.response["Error"]["Code"].startswith(TRANSIENT))
 

@@ -95,9 +95,26 @@ def _whole(halves: re.Match[str]) -> str:
     return f"{before}\\U{ord(whole):08x}"
 
 
+BOOLEAN = "tag:yaml.org,2002:bool"
+
+
+def _with_words(loader: Any) -> Any:
+    """Return a loader that takes on, off, yes and no for words, as YAML 1.2 does, not for truth."""
+    kept = {
+        sign: [(tag, form) for tag, form in forms if tag != BOOLEAN]
+        for sign, forms in loader.yaml_implicit_resolvers.items()
+    }
+    made: Any = type("Loader", (loader,), {"yaml_implicit_resolvers": kept})
+    made.add_implicit_resolver(BOOLEAN, re.compile("(true|false)$", re.IGNORECASE), list("tTfF"))
+    return made
+
+
+CAREFUL = _with_words(yaml.SafeLoader)
+QUICK = _with_words(getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 def _loader(text: str) -> Any:
-    quick = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return (quick if len(text) <= FAST else yaml.SafeLoader)(text)
+    return (QUICK if len(text) <= FAST else CAREFUL)(text)
 
 
 def _at_most(found: Iterator[tuple[Place, int]]) -> Iterator[tuple[Place, int]]:

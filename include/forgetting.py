@@ -43,6 +43,11 @@ class Place:
         """Name it as `make forget` takes it."""
         return f"{self.evaluation}/{self.slug}"
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """Return both."""
+        return self.evaluation, self.slug
+
     def folder(self, output: RunFolder) -> RunFolder:
         """Return the run folder."""
         return RunFolder(output.s3, output.at(str(self)))
@@ -65,7 +70,7 @@ def locate(output: RunFolder, wanted: str, dag_ids: Sequence[str] = ()) -> Place
     found = [each for each in known if str(each) == wanted]
     found = found or [each for each in known if _has_run_id(output, each, wanted, dag_ids)]
     if len(found) == 1:
-        return found[0]
+        return _run_at(output, found[0])
     if found:
         named = "\n".join(f"  RUN={each}" for each in found)
         raise ConfigError(f"{wanted} is a run of more than one evaluation; which one?\n{named}")
@@ -86,6 +91,18 @@ def _of_uri(output: RunFolder, uri: str) -> Place:
     if not belongings(output, place):
         hint = _nearest(str(place), list(places(output)))
         raise ConfigError(f"there is no run folder {uri}, nor anything else of that run{hint}")
+    return _run_at(output, place)
+
+
+def _run_at(output: RunFolder, place: Place) -> Place:
+    """Return a place again if it is a run's; others may keep models or data sets beside the runs.
+
+    Raises:
+        ConfigError: It has neither a config, in any version, nor rows in the history.
+    """
+    marks = (place.folder(output).at(storage.CONFIG), output.at(trend.name_of(*place.names)))
+    if not any(True for mark in marks for _ in erasure.find(output.s3, mark)):
+        raise ConfigError(f"{output.at(str(place))} is no run folder: it has no {storage.CONFIG}")
     return place
 
 
@@ -192,10 +209,14 @@ def forget(
     Raises:
         ErasureError: S3 refuses to delete some of it.
     """
-    erasure.abort_uploads(output.s3, place.folder(output).at(""))
-    erasure.erase(output.s3, found)
+    folder = place.folder(output)
+    erasure.abort_uploads(output.s3, folder.at(""))
+    _, config = storage.split_uri(folder.at(storage.CONFIG))
+    # By its config a folder is known for a run's, so that goes when all else is gone.
+    erasure.erase(output.s3, [each for each in found if each.key != config])
+    erasure.erase(output.s3, [each for each in found if each.key == config])
     if with_history:
-        overview.remove(output, place.folder(output).uri)
+        overview.remove(output, folder.uri)
 
 
 def expire(

@@ -110,14 +110,19 @@ def _since_accepted(comparison: Comparison, rule: str, threshold: float, first: 
         return Gate("inconclusive", change.sentence)
     found = _seen_with_missing(
         side(change.low, change.high, threshold),
-        f"{rule} allows a drop of {points(-threshold).lstrip('+')} percentage points since the "
-        f"accepted run; {name}'s change is {points(change.difference or 0.0)} "
-        f"({level(change.confidence_level)} interval {points(change.low)} to "
-        f"{points(change.high)})",
+        f"{rule} allows a drop of {_points(threshold)} percentage points since the accepted run; "
+        f"{name}'s change is {points(change.difference or 0.0)} "
+        f"({level(change.confidence_level)} interval {points(change.low, threshold)} to "
+        f"{points(change.high, threshold)})",
         change.missing_bounds,
         threshold,
     )
     return Gate(*found)
+
+
+def _points(threshold: float) -> str:
+    """A drop that is allowed, with all its digits."""
+    return exact(-threshold).removesuffix(" %")
 
 
 def _seen_with_missing(
@@ -169,8 +174,8 @@ def _categories_that_dropped(comparison: Comparison, threshold: float) -> Iterat
             continue
         if _fails(row.low, row.high, row.missing_bounds, threshold):
             yield (
-                f"no category may drop by more than {points(-threshold).lstrip('+')} percentage "
-                f"points since the accepted run; {comparison.candidate}'s "
+                f"no category may drop by more than {_points(threshold)} percentage points since "
+                f"the accepted run; {comparison.candidate}'s "
                 f"{level(row.confidence_level)} interval in {row.category} is "
-                f"{points(row.low)} to {points(row.high)}."
+                f"{points(row.low, threshold)} to {points(row.high, threshold)}."
             )

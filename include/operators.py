@@ -743,7 +743,8 @@ def _folder(run: RunRecord) -> RunFolder:
 def _note_deletion(run: RunRecord, deployment: Deployment) -> None:
     """Note that a model's endpoint costs nothing any more, where its cost is known."""
     if deployment.get("priced"):
-        spending.endpoint_deleted(_folder(run), deployment["model"])
+        name = str(deployment["endpoint_name"])
+        spending.endpoint_deleted(_folder(run), deployment["model"], name)
 
 
 def _unless_there(create: Callable[..., Any], request: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,16 +51,20 @@ class Point:
     cost: float | None
     currency: str | None
     question: str
-    """Digest of what was asked of whom and by which judge, the digest of its image aside."""
+    """Digest of what was asked of whom and by which judge, its image's digest included."""
+    asked: str | None = None
+    """The same without the image's digest; older points have none."""
     judge_image_digest: str | None = None
 
     def continues(self, earlier: Point) -> bool:
         """Whether it answers the same question as an earlier one; if not, the line breaks.
 
-        A digest that is not known is no other one, as for `trend.breaks`.
+        An image's digest that is not known is no other one, as for `trend.breaks`.
         """
+        if self.asked is None or earlier.asked is None:
+            return self.question == earlier.question
         digests = {earlier.judge_image_digest, self.judge_image_digest} - {None}
-        return self.question == earlier.question and len(digests) < 2
+        return self.asked == earlier.asked and len(digests) < 2
 
 
 def add(output: RunFolder, rows: Sequence[TrendRow]) -> None:
@@ -136,7 +140,11 @@ def _change(output: RunFolder, change: Callable[[Points], Points]) -> None:
 def read(output: RunFolder) -> dict[str, list[Point]]:
     """Return the points of every evaluation by its name, the oldest first."""
     found, _ = _read(output)
-    return {name: [Point(**each) for each in points] for name, points in found.items()}
+    known = {field.name for field in dataclasses.fields(Point)}  # a newer version may write more
+    return {
+        name: [Point(**{key: each[key] for key in known & each.keys()}) for each in points]
+        for name, points in found.items()
+    }
 
 
 def _read(output: RunFolder) -> tuple[Points, str | None]:
@@ -165,14 +173,20 @@ def _point(row: TrendRow) -> Point:
     same = {
         field.name: getattr(row, field.name)
         for field in dataclasses.fields(Point)
-        if field.name not in ("started_at", "question")
+        if field.name not in ("started_at", "question", "asked")
     }
-    asked = json.dumps([getattr(row, name) for name in BREAKS if name != "judge_image_digest"])
+    without_digest = [name for name in BREAKS if name != "judge_image_digest"]
     return Point(
         started_at=row.started_at.isoformat(),
-        question=hashlib.sha256(asked.encode()).hexdigest()[:12],
+        question=_digest(row, BREAKS),
+        asked=_digest(row, without_digest),
         **same,
     )
+
+
+def _digest(row: TrendRow, columns: Iterable[str]) -> str:
+    values = json.dumps([getattr(row, name) for name in columns])
+    return hashlib.sha256(values.encode()).hexdigest()[:12]
 
 
 def _last(points: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from include import bedrock_models, costs, deploy, judge_table, permissions, quotas, recipes
 from include.config import BedrockModel, Environment, RunConfig, SageMakerModel
-from include.errors import ConfigError
+from include.errors import ConfigError, UnreachableError
 from include.findings import Finding, Level, attempt, code, refusals
 from include.judge import max_runtime_seconds
 from include.ownership import is_gone
@@ -154,8 +154,9 @@ def judges(
     for number, asked in enumerate(config.judges):
         try:
             used = sent[number] if sent else recipes.load(asked.recipe, asked.overrides, read=read)
-        except ConfigError as error:
-            findings.append(Finding("refused", "recipe", str(error)))
+        except (ConfigError, UnreachableError) as error:
+            passing = isinstance(error, UnreachableError)
+            findings.append(Finding("warning" if passing else "refused", "recipe", str(error)))
             replicas.append(1)
         else:
             findings += judge(config.environment, asked.instance_type, used)

@@ -177,8 +177,16 @@ class _Maker:
 
 
 def _label(row: Row, column: str | None) -> str | None:
-    """Return a prompt's category or group; None where its cell is empty: it has none."""
-    found = rows.value(row, column) if column else None
+    """Return a prompt's category or group; None where its cell is empty: it has none.
+
+    Raises:
+        ValueError: The row has no such column.
+    """
+    if column is None:
+        return None
+    found = rows.value(row, column, rows.ABSENT)
+    if found is rows.ABSENT:
+        raise ValueError(f"{column} is not there")
     return None if found is None or found == "" else rows.as_text(found)
 
 
@@ -337,6 +345,23 @@ def _open_source(dataset: Dataset, s3: BaseClient | None) -> Iterator[Rows]:
     yield Rows(dataset.source, lambda: iter(loaded))
 
 
+def _is_passing(error: BaseException | None) -> bool:
+    """Whether the hub, or the way to it, was not well: it has another error for each such case."""
+    import httpx
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None) or 0
+        if isinstance(error, OfflineModeIsEnabled):
+            return False
+        if isinstance(error, ConnectionError | TimeoutError | httpx.TransportError):
+            return True
+        if status == 429 or status >= 500:
+            return True
+        error = error.__cause__
+    return False
+
+
 def _from_hugging_face(dataset: Dataset) -> Iterable[Row]:
     try:
         import datasets
@@ -350,8 +375,7 @@ def _from_hugging_face(dataset: Dataset) -> Iterable[Row]:
             dataset.source, split=dataset.split, revision=dataset.revision
         )
     except Exception as error:  # the hub's errors have no common class
-        status = getattr(getattr(error, "response", None), "status_code", None) or 0
-        if isinstance(error, ConnectionError | TimeoutError) or status == 429 or status >= 500:
+        if _is_passing(error):
             raise UnreachableError(
                 f"dataset.source: {dataset.source} is not a file, and the Hugging Face Hub, which "
                 f"may have it, does not answer: {error}"

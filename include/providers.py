@@ -183,19 +183,22 @@ def sagemaker(model: SageMakerModel, endpoint_name: str, parameters: Parameters)
     `messages` bodies are OpenAI's chat completions, which TGI, LMI and vLLM all speak; `inputs`
     bodies carry raw text, without a chat template.
     """
-    body = _inputs if model.schema_ == "inputs" else _chat
-    if _is_tgi(model) and parameters.top_p == 1:  # which it refuses; it means the same as nothing
+    tells_details = model.schema_ == "inputs" and _is(model, "tgi", "lmi", "djl")
+    if _is(model, "tgi") and parameters.top_p == 1:  # which it refuses; it means as much as nothing
         parameters = parameters.model_copy(update={"top_p": None})
     target = _without_none(
         EndpointName=endpoint_name, InferenceComponentName=model.inference_component_name
     )
 
     def request(prompt: Prompt) -> dict[str, Any]:
+        body = (_inputs if model.schema_ == "inputs" else _chat)(prompt, parameters)
+        if tells_details:  # why the text ends, and how many tokens it has
+            body["parameters"]["details"] = True
         return {
             **target,
             "ContentType": "application/json",
             "Accept": "application/json",
-            "Body": json.dumps(body(prompt, parameters)).encode(),
+            "Body": json.dumps(body).encode(),
         }
 
     def read(answer: Mapping[str, Any]) -> Answer:
@@ -209,14 +212,15 @@ def sagemaker(model: SageMakerModel, endpoint_name: str, parameters: Parameters)
     return Dialect("sagemaker-runtime", "InvokeEndpoint", request, read)
 
 
-def _is_tgi(model: SageMakerModel) -> bool:
-    image = model.deploy.image_uri if model.deploy else ""
-    return image is None or "tgi" in image
+def _is(model: SageMakerModel, *engines: str) -> bool:
+    """Whether the run deploys one of these engines; TGI is the default, others are not known."""
+    image = (model.deploy.image_uri or "tgi") if model.deploy else ""
+    return any(engine in image for engine in engines)
 
 
 def _inputs(prompt: Prompt, parameters: Parameters) -> dict[str, Any]:
-    # TGI refuses the values that mean "do not": a temperature of 0 and a top_p of 1. Without the
-    # last two it puts the prompt in front of what it generates, and does not say why that ends.
+    # TGI refuses the values that mean "do not": a temperature of 0 and a top_p of 1. Unless it is
+    # told otherwise it puts the prompt in front of what it generates.
     return {
         "inputs": f"{prompt.system}\n\n{prompt.text}" if prompt.system else prompt.text,
         "parameters": _without_none(
@@ -226,7 +230,6 @@ def _inputs(prompt: Prompt, parameters: Parameters) -> dict[str, Any]:
             top_p=None if parameters.top_p == 1 else parameters.top_p,
             stop=parameters.stop,
             return_full_text=False,
-            details=True,
         ),
     }
 

@@ -446,7 +446,7 @@ class RubricResult:
     criteria_omitted: int
     """How many more criteria there were."""
     margins: list[MarginBin] = field(default_factory=list)
-    """How the margins spread, from -1 to 1."""
+    """How the margins spread, in bins of 0.1 around -1 to 1."""
 
 
 @dataclass(frozen=True)

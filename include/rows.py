@@ -123,13 +123,24 @@ class Problems:
             )
 
 
-def value(row: Row, column: str) -> Any:
-    """Return a row's value; a dot in the column's name reaches into a nested one."""
+ABSENT = object()
+
+
+def value(row: Row, column: str, absent: Any = None) -> Any:
+    """Return a row's value; a dot in the column's name reaches into a nested one.
+
+    Args:
+        row: The row.
+        column: The column.
+        absent: What to return where the row has no such column.
+    """
     if column in row:
         return row[column]
     found: Any = row
     for part in column.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
+        if not isinstance(found, Mapping) or part not in found:
+            return absent
+        found = found[part]
     return found
 
 
@@ -210,7 +221,7 @@ def _copy(uri: str, s3: BaseClient | None, file: IO[bytes]) -> None:
         raise DatasetError(f"{uri}: no S3 client to read it with")
     try:
         download(s3, uri, file)
-    except (BotoCoreError, ClientError, OSError) as error:
+    except (BotoCoreError, ClientError, ConnectionError, TimeoutError) as error:
         raise unread(f"{uri} cannot be read", error, DatasetError) from None
 
 

@@ -6,6 +6,7 @@ Read leniently: a cell that makes no sense becomes None and is counted, it never
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -208,7 +209,11 @@ def _margin_bins(margins: Sequence[float]) -> list[MarginBin]:
     The bin around 0 is on nobody's side.
     """
     steps = (MARGIN_BINS - 1) // 2
-    places = Counter(max(-steps, min(steps, round(margin * steps))) for margin in margins)
+    # What lies between two bins belongs to the one nearer to 0: margins come in round numbers.
+    found = (
+        math.copysign(math.ceil(abs(margin) * steps - 0.5 - 1e-9), margin) for margin in margins
+    )
+    places = Counter(int(max(-steps, min(steps, place))) for place in found)
     return [
         MarginBin((n - 0.5) / steps, (n + 0.5) / steps, places[n]) for n in range(-steps, steps + 1)
     ]

@@ -227,10 +227,14 @@ def endpoint_created(
         folder.write(_endpoint(model), json.dumps(lives, indent=2))
 
 
-def endpoint_deleted(folder: RunFolder, model: str) -> None:
-    """Note that a model's endpoint costs nothing from now on."""
+def endpoint_deleted(folder: RunFolder, model: str, name: str) -> None:
+    """Note that a model's endpoint of some name costs nothing from now on."""
     lives, now = _lives(folder, model), datetime.now(UTC).isoformat()
-    still = [life for life in lives.values() if life["deleted_at"] is None]
+    still = [
+        life
+        for life in lives.values()
+        if life["deleted_at"] is None and life["endpoint_name"] == name
+    ]
     for life in still:
         life["deleted_at"] = now
     if still:
@@ -241,7 +245,7 @@ def endpoint_removed(folder: RunFolder, name: str) -> None:
     """Note the same of an endpoint that the janitor has deleted, known by its name alone."""
     for model, lives in _noted(folder):
         if any(life.get("endpoint_name") == name for life in lives.values()):
-            endpoint_deleted(folder, model)
+            endpoint_deleted(folder, model, name)
 
 
 def _noted(folder: RunFolder) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:

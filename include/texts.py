@@ -116,7 +116,7 @@ def _keep_digests(folder: RunFolder) -> None:
 def _digests(
     folder: RunFolder, name: str, kind: type, digested: Callable[[Any], dict[str, Any]]
 ) -> Iterator[bytes]:
-    """Yield what is left of each row of one object; its texts are in memory one row at a time."""
+    """Yield what is left of each row of one object, of which a few are in memory at a time."""
     rows = (kind(**json.loads(line)) for line in folder.lines(name))
     for row in ledger.read_part(folder, name) if kind is Response else rows:
         yield storage.to_lines([digested(row)])

@@ -98,18 +98,24 @@ def count(value: float | None) -> str:
     return "not known" if value is None else f"{value:,.0f}"
 
 
-def points(difference: float) -> str:
+def points(difference: float, beside: float | None = None) -> str:
     """A difference of shares in percentage points, with its sign.
 
+    Args:
+        difference: From -1 to 1.
+        beside: Another one, which must not be rounded onto.
+
     Example:
-        >>> points(0.071), points(-0.5), points(0.0), points(0.0004)
-        ('+7.1', '-50', '0', '+0.04')
+        >>> points(0.071), points(-0.5), points(0.0), points(0.0004), points(-0.02504, -0.025)
+        ('+7.1', '-50', '0', '+0.04', '-2.504')
     """
+    others = (0.0,) if beside is None else (0.0, 100 * beside)
     for digits in (1, 2, 3):
         text = f"{100 * difference:+.{digits}f}".rstrip("0").rstrip(".")
-        if text not in ("+", "-", "+0", "-0") or abs(difference) < 1e-9:
+        shown = float(text) if text[1:] else 0.0
+        if all(_side(shown, each) == _side(100 * difference, each) for each in others):
             break
-    return "0" if text in ("+", "-", "+0", "-0") else text
+    return text if shown else "0"
 
 
 def printable(text: str) -> str:

@@ -11,12 +11,13 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 from include import evidence, storage
-from include.errors import JudgeError, ResultsError
+from include.errors import ResultsError
 from include.preferences import ResolvedPair
 from include.records import Pair, Preference
 from include.storage import RunFolder
 from include.wording import plural
-from scripts import doctor, local
+from scripts import doctor, forget
+from scripts.command import plainly
 
 
 def choose(pairs: Iterable[ResolvedPair], number: int, seed: int) -> list[Pair]:
@@ -54,30 +55,28 @@ def _candidates(folder: RunFolder) -> list[str]:
         raise ResultsError(f"{folder.uri} keeps no texts (store_text: false) that could be judged")
     names = [name for name in folder.names("judgments/") if name.endswith(".parquet")]
     if not names:
-        raise ResultsError(f"there are no judgments in {folder.uri}; RUN= is a run folder's URI")
+        raise ResultsError(f"there are no judgments in {folder.uri}")
     return [Path(name).stem for name in names]
 
 
+@plainly
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="make anchors", description=__doc__)
-    parser.add_argument("--run", required=True, help="a run folder's s3:// URI (RUN=)")
+    parser.add_argument("--run", required=True, help="URI, evaluation/folder or run id (RUN=)")
     parser.add_argument("--out", required=True, type=Path, help="the file to write (OUT=)")
     parser.add_argument("--number", type=int, default=200, help="how many pairs (N=)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice")
     parser.add_argument("--env", help="environment of the run (ENV=)")
     parser.add_argument("--cwd", type=Path, default=Path.cwd(), help="where paths start")
     arguments = parser.parse_args()
-    try:
-        folder = RunFolder(doctor.output(arguments.env).s3, arguments.run.rstrip("/"))
-        found = (evidence.resolved_pairs(folder, name) for name in _candidates(folder))
-        pairs = choose(chain.from_iterable(found), arguments.number, arguments.seed)
-        path = arguments.cwd / arguments.out
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(rows(pairs))
-    except (JudgeError, local.LocalError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
+    output = doctor.output(arguments.env)
+    folder = forget.locate(output, arguments.run).folder(output)
+    found = (evidence.resolved_pairs(folder, name) for name in _candidates(folder))
+    pairs = choose(chain.from_iterable(found), arguments.number, arguments.seed)
+    path = arguments.cwd / arguments.out
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(rows(pairs))
     print(f"{plural(len(pairs), 'pair')} in {arguments.out}; name it in judge.anchor_pairs")
     return 0
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from include import account, preflight
 from include.config import Environment, RunConfig
 from include.config_files import chosen_environment, load_environment, resolve_config
-from include.errors import AccountError, JudgeError
+from include.errors import AccountError
 from include.findings import Finding
 from include.runs import Client
 from include.storage import RunFolder
 from scripts import local
+from scripts.command import plainly
 from scripts.run import load
 
 NOT_UP = "the sandbox is not running; start it with `make up`"
@@ -110,6 +111,7 @@ def reach(environment: Environment, region: str | None = None) -> Client:
     return aws(environment.aws_conn_id, region)
 
 
+@plainly
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="make doctor", description=__doc__)
@@ -117,15 +119,11 @@ def main() -> int:
     parser.add_argument("--config", type=Path, help="evaluation that it is meant for (CONFIG=)")
     parser.add_argument("--cwd", type=Path, default=Path.cwd(), help="where paths start")
     arguments = parser.parse_args()
-    try:
-        config = resolve_config(load(arguments.config, arguments.env, arguments.cwd))
-        connect(local.Place.from_environment())
-        from include.tasks import aws
+    config = resolve_config(load(arguments.config, arguments.env, arguments.cwd))
+    connect(local.Place.from_environment())
+    from include.tasks import aws
 
-        findings = diagnose(config, aws(config.environment.aws_conn_id))
-    except (JudgeError, local.LocalError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
+    findings = diagnose(config, aws(config.environment.aws_conn_id))
     print(text(findings))
     return exit_code(findings)
 

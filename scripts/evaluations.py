@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from include import config_files, recipes, rows
+from include import config_files, names, recipes, rows
 from include.errors import ConfigError, JudgeError
 from include.wording import printable
 
@@ -28,6 +28,8 @@ def new(name: str) -> Path:
             f"{name!r} cannot be a name: expected small letters, digits and hyphens; write for "
             f"example NAME={wanted}"
         )
+    if name in names.TAKEN:
+        raise ConfigError(f"{name!r} cannot be a name: runs of all evaluations share such a folder")
     path = config_files.folder() / "evaluations" / f"{name}.yaml"
     if path.exists():
         raise ConfigError(f"{path} is there already")

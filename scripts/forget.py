@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from include import forgetting, names
 from include.config_files import evaluation_files
 from include.erasure import Stored
-from include.errors import ConfigError, JudgeError
+from include.errors import ConfigError
 from include.forgetting import Place
 from include.storage import RunFolder, split_uri
 from include.wording import plural
-from scripts import doctor, local
+from scripts import doctor
+from scripts.command import plainly
 
 
 def text(output: RunFolder, place: Place, found: Sequence[Stored]) -> Iterator[str]:
@@ -53,9 +54,14 @@ def is_wanted(yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise ConfigError("nobody is there to ask, so nothing is deleted; in scripts add YES=1")
-    return input("Delete all of it for good? [y/N] ").strip().lower() in ("y", "yes")
+    try:
+        return input("Delete all of it for good? [y/N] ").strip().lower() in ("y", "yes")
+    except (EOFError, KeyboardInterrupt):
+        print()
+        return False
 
 
+@plainly
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="make forget", description=__doc__)
@@ -63,23 +69,17 @@ def main() -> int:
     parser.add_argument("--env", help="environment that it ran in (ENV=)")
     parser.add_argument("--yes", action="store_true", help="do not ask (YES=1)")
     arguments = parser.parse_args()
-    try:
-        output = doctor.output(arguments.env)
-        place = locate(output, arguments.run)
-        still = forgetting.going_on(place.folder(output))
-        if still:
-            raise ConfigError(
-                f"{place} is going on: {still}. Let it end, or mark it failed in Airflow"
-            )
-        found = forgetting.belongings(output, place)
-        print("\n".join(text(output, place, found)))
-        if not is_wanted(arguments.yes):
-            print("Nothing is deleted.")
-            return 1
-        forgetting.forget(output, place, found)
-    except (JudgeError, local.LocalError) as error:
-        print(f"Error: {error}", file=sys.stderr)
+    output = doctor.output(arguments.env)
+    place = locate(output, arguments.run)
+    still = forgetting.going_on(place.folder(output))
+    if still:
+        raise ConfigError(f"{place} is going on: {still}. Let it end, or mark it failed in Airflow")
+    found = forgetting.belongings(output, place)
+    print("\n".join(text(output, place, found)))
+    if not is_wanted(arguments.yes):
+        print("Nothing is deleted.")
         return 1
+    forgetting.forget(output, place, found)
     print("It is gone. Airflow still has its own record of the run, which holds no texts.")
     return 0
 

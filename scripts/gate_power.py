@@ -11,11 +11,12 @@ from pathlib import Path
 from include import evidence, gate_power, trend
 from include.config import RunConfig
 from include.config_files import resolve_config
-from include.errors import ConfigError, JudgeError, ResultsError
+from include.errors import ConfigError, ResultsError
 from include.gate_power import GatePower
 from include.storage import RunFolder
 from include.wording import percent, plural, points
-from scripts import doctor, local
+from scripts import doctor
+from scripts.command import plainly
 from scripts.run import load
 
 MOST_RUNS = 10
@@ -78,6 +79,7 @@ def _caught(found: GatePower) -> str:
     return f"a drop of {points(found.smallest).lstrip('+')} percentage points or more"
 
 
+@plainly
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="make gate-power", description=__doc__)
@@ -85,37 +87,33 @@ def main() -> int:
     parser.add_argument("--env", help="environment that it ran in (ENV=)")
     parser.add_argument("--cwd", type=Path, default=Path.cwd(), help="where paths start")
     arguments = parser.parse_args()
-    try:
-        config = resolve_config(load(arguments.config, arguments.env, arguments.cwd))
-        if config.gate.rule == "none":
-            raise ConfigError(
-                f"{config.evaluation} has no gate; write for example "
-                "gate: {rule: no_regression, margin: 0.05}"
+    config = resolve_config(load(arguments.config, arguments.env, arguments.cwd))
+    if config.gate.rule == "none":
+        raise ConfigError(
+            f"{config.evaluation} has no gate; write for example "
+            "gate: {rule: no_regression, margin: 0.05}"
+        )
+    s3 = doctor.reach(config.environment)("s3")
+    output = RunFolder(s3, config.environment.output_s3_uri)
+    for model in config.candidates:
+        folders = past_runs(output, config.evaluation, model.name)
+        past = gate_power.gather(evidence.resolved_pairs(each, model.name) for each in folders)
+        if not past:
+            raise ResultsError(
+                f"{config.evaluation} has no past run of {model.name} with details per pair; "
+                "before the first one, make plan CONFIG= says what the prompts can find"
             )
-        s3 = doctor.reach(config.environment)("s3")
-        output = RunFolder(s3, config.environment.output_s3_uri)
-        for model in config.candidates:
-            folders = past_runs(output, config.evaluation, model.name)
-            past = gate_power.gather(evidence.resolved_pairs(each, model.name) for each in folders)
-            if not past:
-                raise ResultsError(
-                    f"{config.evaluation} has no past run of {model.name} with details per pair; "
-                    "before the first one, make plan CONFIG= says what the prompts can find"
-                )
-            simulate = partial(
-                gate_power.simulate,
-                rule=config.gate.rule,
-                margin=config.gate.margin,
-                confidence_level=config.confidence_level,
-                candidates=len(config.candidates),
-            )
-            found, more = simulate(past), None
-            if found.smallest is None or found.inconclusive > UNDECIDED:
-                more = simulate(gate_power.multiplied(past, MORE), simulations=100)
-            print("\n".join(text(config, model.name, found, more)))
-    except (JudgeError, local.LocalError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
+        simulate = partial(
+            gate_power.simulate,
+            rule=config.gate.rule,
+            margin=config.gate.margin,
+            confidence_level=config.confidence_level,
+            candidates=len(config.candidates),
+        )
+        found, more = simulate(past), None
+        if found.smallest is None or found.inconclusive > UNDECIDED:
+            more = simulate(gate_power.multiplied(past, MORE), simulations=100)
+        print("\n".join(text(config, model.name, found, more)))
     return 0
 
 

@@ -11,7 +11,8 @@ from include.errors import JudgeError
 from include.storage import RunFolder
 from include.trend import TrendRow
 from include.wording import with_interval
-from scripts import doctor, local
+from scripts import doctor
+from scripts.command import plainly
 
 
 def text(rows: list[TrendRow]) -> Iterator[str]:
@@ -33,24 +34,21 @@ def _rate(row: TrendRow) -> str:
     return with_interval(row.win_rate, row.low, row.high)
 
 
+@plainly
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="make history", description=__doc__)
     parser.add_argument("--name", required=True, help="the evaluation (NAME=)")
     parser.add_argument("--env", help="environment that it runs in (ENV=)")
     arguments = parser.parse_args()
-    try:
-        output = doctor.output(arguments.env)
-        rows = trend.read(output, arguments.name)
-        if not rows:
-            known = ", ".join(RunFolder(output.s3, output.at("history")).folders()) or "none"
-            raise JudgeError(
-                f"{output.uri} has no history of {arguments.name!r}: a run is in it once it has a "
-                f"report; there is one of: {known}"
-            )
-    except (JudgeError, local.LocalError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
+    output = doctor.output(arguments.env)
+    rows = trend.read(output, arguments.name)
+    if not rows:
+        known = ", ".join(RunFolder(output.s3, output.at("history")).folders()) or "none"
+        raise JudgeError(
+            f"{output.uri} has no history of {arguments.name!r}: a run is in it once it has a "
+            f"report; there is one of: {known}"
+        )
     print("\n".join(text(rows)))
     print(f"Last report: {rows[-1].run_folder}/{storage.REPORT}")
     return 0

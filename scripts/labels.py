@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from include import evidence, forgetting, labels, publish, storage
-from include.errors import JudgeError, LabelsError
+from include.errors import LabelsError
 from include.records import Judged, Labels, Summary
 from include.storage import RunFolder
 from include.wording import plural
-from scripts import doctor, forget, local
+from scripts import doctor, forget
+from scripts.command import plainly
 
 
 def judged(folder: RunFolder) -> dict[str, Judged]:
@@ -55,6 +56,7 @@ def add(folder: RunFolder, file: str) -> tuple[str, Labels, Summary]:
     return candidate, found, summary
 
 
+@plainly
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="make labels", description=__doc__)
@@ -64,14 +66,10 @@ def main() -> int:
     parser.add_argument("--cwd", type=Path, default=Path.cwd(), help="where paths start")
     arguments = parser.parse_args()
     file = arguments.file
-    try:
-        output = doctor.output(arguments.env)
-        folder = forget.locate(output, arguments.run).folder(output)
-        path = file if file.startswith("s3://") else str(arguments.cwd / file)
-        candidate, found, summary = add(folder, path)
-    except (JudgeError, local.LocalError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
+    output = doctor.output(arguments.env)
+    folder = forget.locate(output, arguments.run).folder(output)
+    path = file if file.startswith("s3://") else str(arguments.cwd / file)
+    candidate, found, summary = add(folder, path)
     comparison = next(each for each in summary.comparisons if each.candidate == candidate)
     rows = f"; {plural(found.unlabelled, 'row')} left empty" if found.unlabelled else ""
     print(f"{candidate}: {plural(len(found.labels), 'labelled pair')}{rows}.")

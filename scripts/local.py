@@ -8,6 +8,7 @@ either: renaming overwrites the environment, and a daemon leaves its session, bu
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -150,6 +152,11 @@ def airflow_environment(place: Place) -> dict[str, str]:
 
 def start_sandbox(place: Place) -> None:
     """Start the sandbox; restart it if a SANDBOX_* variable has changed since."""
+    with _alone(place):
+        _start_sandbox(place)
+
+
+def _start_sandbox(place: Place) -> None:
     wanted = _fingerprint(CALLED_WITH, ("SANDBOX_",), str(place.sandbox_port))
     running = list(_processes(place, "sandbox"))
     if running and _remembered(place, "sandbox") == wanted:
@@ -170,6 +177,11 @@ def start_sandbox(place: Place) -> None:
 
 def start_airflow(place: Place) -> None:
     """Start Airflow and wait until it knows our DAG; restart it if its settings have changed."""
+    with _alone(place):
+        _start_airflow(place)
+
+
+def _start_airflow(place: Place) -> None:
     wanted = _fingerprint(CALLED_WITH, WATCHED, str(place.airflow_port), str(place.sandbox_port))
     running = list(_processes(place, "airflow"))
     if running and _remembered(place, "airflow") == wanted:
@@ -185,6 +197,15 @@ def start_airflow(place: Place) -> None:
     _wait(place, "airflow", process, lambda: api.ready(started), 300)
     api.set_pool(JUDGE_POOL, JUDGE_JOBS_AT_ONCE, "Nova judge jobs at once: your quota")
     _remember(place, "airflow", wanted)
+
+
+@contextmanager
+def _alone(place: Place) -> Iterator[None]:
+    """Let one command of this copy at a time start something; the next finds it running."""
+    place.state.mkdir(parents=True, exist_ok=True)
+    with (place.state / "start.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 ENDED = ("success", "failed")
@@ -437,6 +458,18 @@ def _remembered(place: Place, name: str) -> str | None:
     return file.read_text(encoding="utf-8") if file.exists() else None
 
 
+def forget(place: Place) -> None:
+    """Delete what the commands have made below `STATE_DIR`, and nothing that was there before."""
+    for name in ("airflow", "sandbox", "runs", "*.log", "*.session", "*.settings", "*.lock"):
+        for path in place.state.glob(name):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+    with suppress(OSError):
+        place.state.rmdir()  # if nothing else is in it
+
+
 def main() -> int:
     """Run one command."""
     parser = argparse.ArgumentParser(prog="python -m scripts.local", description=__doc__)
@@ -462,7 +495,7 @@ def main() -> int:
             return subprocess.call(["tail", "-n", "40", "-F", *logs])
         else:
             down(place)
-            shutil.rmtree(place.state, ignore_errors=True)
+            forget(place)
             print(f"Forgot {place.state}")
     except LocalError as error:
         print(f"Error: {error}", file=sys.stderr)

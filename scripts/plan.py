@@ -14,12 +14,13 @@ from pydantic import TypeAdapter, ValidationError
 from include import costs, drift, planning, recipes, rows
 from include.config import ANCHORS, Dataset, RunConfig
 from include.config_files import resolve_config
-from include.errors import DatasetError, JudgeError, ResultsError
+from include.errors import DatasetError, ResultsError, UnreachableError
 from include.intervals import level_of_each, level_together
 from include.planning import Assumptions, Groups
 from include.prompts import open_prompts
 from include.records import Comparison
 from include.wording import level, percent
+from scripts.command import plainly
 from scripts.run import load
 
 COMPARISONS: TypeAdapter[list[Comparison]] = TypeAdapter(list[Comparison])
@@ -69,7 +70,7 @@ def measure(dataset: Dataset) -> Size:
     try:
         with open_prompts(dataset) as source:
             found = [(prompt.group, prompt.characters) for prompt in source]
-    except DatasetError as error:
+    except (DatasetError, UnreachableError) as error:
         if rows.is_file(dataset.source):
             raise
         return Size(dataset.limit, None, _unread(dataset, str(error)))
@@ -185,6 +186,7 @@ def _plan(title: str, prompts: int | None, assumptions: Assumptions) -> Iterator
     yield ""
 
 
+@plainly
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="make plan", description=__doc__)
@@ -196,18 +198,14 @@ def main() -> int:
     parser.add_argument("--env", help="environment instead of the config's (ENV=)")
     parser.add_argument("--cwd", type=Path, default=Path.cwd(), help="where paths start")
     arguments = parser.parse_args()
-    try:
-        past = read_comparisons(arguments.cwd / arguments.run) if arguments.run else []
-        if past and not arguments.config:
-            lines = from_run(past, arguments.prompts)
-        else:
-            config = resolve_config(load(arguments.config, arguments.env, arguments.cwd))
-            lines = from_config(config, arguments, past)
-        for text in lines:
-            print(text)
-    except JudgeError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
+    past = read_comparisons(arguments.cwd / arguments.run) if arguments.run else []
+    if past and not arguments.config:
+        lines = from_run(past, arguments.prompts)
+    else:
+        config = resolve_config(load(arguments.config, arguments.env, arguments.cwd))
+        lines = from_config(config, arguments, past)
+    for text in lines:
+        print(text)
     return 0
 
 

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 
 from include import config_files, price_list
 from include.config import Environment, Evaluation, Judge
-from include.errors import JudgeError
 from include.prices import Prices
-from scripts import doctor, local
+from scripts import doctor
+from scripts.command import plainly
 
 
 def used() -> tuple[set[str], set[str]]:
@@ -68,24 +68,21 @@ def target(environment: Environment) -> tuple[Path, str | None]:
     return path, f"prices: {name}"
 
 
+@plainly
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="make prices", description=__doc__)
     parser.add_argument("--env", help="environment whose region and account count (ENV=)")
     chosen = config_files.chosen_environment(parser.parse_args().env)
-    try:
-        environment = config_files.load_environment(chosen)
-        instance_types, models = used()
-        prices = price_list.fetch(
-            doctor.reach(environment, price_list.REGION)("pricing"),
-            environment.region,
-            instance_types,
-            models,
-            datetime.now(UTC).date(),
-        )
-    except (JudgeError, local.LocalError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
+    environment = config_files.load_environment(chosen)
+    instance_types, models = used()
+    prices = price_list.fetch(
+        doctor.reach(environment, price_list.REGION)("pricing"),
+        environment.region,
+        instance_types,
+        models,
+        datetime.now(UTC).date(),
+    )
     path, key = target(environment)
     lines = list(text(prices))
     path.parent.mkdir(parents=True, exist_ok=True)

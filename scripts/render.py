@@ -10,10 +10,11 @@ import yaml
 
 from include import recipes
 from include.config_files import resolve_config
-from include.errors import JudgeError
+from scripts.command import plainly
 from scripts.run import load
 
 
+@plainly
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="make render", description=__doc__)
@@ -21,15 +22,11 @@ def main() -> int:
     parser.add_argument("--env", help="environment instead of the config's (ENV=)")
     parser.add_argument("--cwd", type=Path, default=Path.cwd(), help="where paths start")
     arguments = parser.parse_args()
-    try:
-        conf = load(arguments.config, arguments.env, arguments.cwd)
-        name = arguments.config.name if arguments.config else "conf"
-        config = resolve_config(conf, name=name)
-        for judge in config.judges:
-            recipes.load_here(judge.recipe, judge.overrides)
-    except JudgeError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
+    conf = load(arguments.config, arguments.env, arguments.cwd)
+    name = arguments.config.name if arguments.config else "conf"
+    config = resolve_config(conf, name=name)
+    for judge in config.judges:
+        recipes.load_here(judge.recipe, judge.overrides)
     print(f"# digest {config.digest()}")
     print(yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False), end="")
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -15,10 +14,11 @@ import requests
 
 from include.config import RunConfig
 from include.config_files import example, read_config, resolve_config
-from include.errors import ConfigError, JudgeError
+from include.errors import ConfigError
 from include.files import is_there
 from include.names import GENERAL_DAG, slug
 from scripts import local
+from scripts.command import plainly
 
 ENDED = {*local.ENDED, "skipped", "upstream_failed", "removed"}
 """States of a task that is over."""
@@ -112,16 +112,29 @@ class Watch:
 
 
 def copy_results(config: RunConfig, folder_uri: str, target: Path) -> dict[str, Any] | None:
-    """Copy summary, report and charts to this machine; return the summary if there is one."""
-    from botocore.exceptions import ClientError
+    """Copy summary, report and charts to this machine; return the summary if there is one.
 
+    Raises:
+        LocalError: They cannot be copied; where they are.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        return _copied(config, folder_uri, target)
+    except (BotoCoreError, ClientError, OSError) as error:
+        raise local.LocalError(
+            f"the run has ended, and its results are in {folder_uri}; they cannot be copied to "
+            f"{target}: {error}"
+        ) from None
+
+
+def _copied(config: RunConfig, folder_uri: str, target: Path) -> dict[str, Any] | None:
     from include import storage
     from include.tasks import aws
 
     folder = storage.RunFolder(aws(config.environment.aws_conn_id)("s3"), folder_uri)
-    try:
-        summary: dict[str, Any] = json.loads(folder.read(storage.SUMMARY))
-    except ClientError:
+    summary: dict[str, Any] | None = folder.read_json(storage.SUMMARY)
+    if summary is None:
         return None
     for name in [storage.SUMMARY, storage.REPORT, *folder.names("charts/")]:
         file = target / name
@@ -136,6 +149,8 @@ def run(arguments: argparse.Namespace) -> int:
     conf.pop("schedule", None)  # it runs now
     config = resolve_config(conf)
     place = local.Place.from_environment()
+    if arguments.out:
+        (arguments.cwd / arguments.out).mkdir(parents=True, exist_ok=True)  # before it costs money
     os.environ.update(local.airflow_environment(place))
     os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # of this command, not of Airflow
     if config.environment.name == "sandbox":
@@ -185,6 +200,7 @@ def _say(
     print(f"Airflow   {api.place.airflow_url}   log in as {' / '.join(api.login)}")
 
 
+@plainly
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="make run", description=__doc__)
@@ -194,14 +210,8 @@ def main() -> int:
     parser.add_argument("--cwd", type=Path, default=Path.cwd(), help="where paths start")
     try:
         return run(parser.parse_args())
-    except (JudgeError, local.LocalError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
     except requests.RequestException as error:
-        print(f"Error: Airflow refuses: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+        raise local.LocalError(f"Airflow refuses: {error}") from None
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ def write_run(folder, pairs=None, *, candidates=("claude",), **changes):
     """Store what a run leaves, and publish it; the candidate wins two pairs of three."""
     pairs = pairs or make_pairs()
     config = resolve_config({**GIVEN, "candidates": [_model(n) for n in candidates]}, environ={})
+    stored = {"config": config.model_dump(mode="json", by_alias=True), "digest": config.digest()}
+    folder.write(storage.CONFIG, json.dumps(stored))
     folder.write(storage.RECIPE, changes.get("recipe", "run: {}"))
     index = {"count": len(pairs), "sha256": changes.get("dataset", "ab" * 32), "blocks": []}
     folder.write(storage.PROMPTS, json.dumps(index))

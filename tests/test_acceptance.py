@@ -288,6 +288,28 @@ def test_what_cannot_be_deleted_is_named(aws: Sandbox, tmp_path: Path) -> None:
     assert resources(aws) == []
 
 
+def test_what_is_left_is_named_though_no_bundle_can_be_written(
+    aws: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ResultsError("a secret would be left in it")
+
+    def leave(trial: Trial) -> str:
+        trial.undo.left.append("endpoint nj-x: no")
+        return "it was cut off"
+
+    monkeypatch.setattr(acceptance.bundle, "write", fail)
+    monkeypatch.setattr(Trial, "run", leave)
+    options = acceptance.Options("their-environment")
+    with pytest.raises(ResultsError):
+        acceptance.start(options, True, clients(aws), tmp_path)
+    said = capsys.readouterr().err
+    assert "Left      endpoint nj-x: no" in said and "it was cut off" in said
+
+
 # Comparing
 
 
@@ -518,7 +540,7 @@ def test_the_command_compares_a_bundle_with_the_sandbox(done: Done, tmp_path: Pa
 
 def test_a_sandbox_that_is_not_running_is_said_in_one_sentence(tmp_path: Path) -> None:
     answer = command(free_port(), tmp_path, "--env", "their-environment")
-    assert answer.returncode == 1
+    assert answer.returncode == 2
     assert answer.stderr == "Error: the sandbox is not running; start it with `make up`\n"
 
 

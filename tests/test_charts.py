@@ -312,6 +312,12 @@ def test_margins_are_told_with_their_side():
     assert charts.alone(panel)[0].startswith(b"\x89PNG")
 
 
+def test_round_margins_fall_into_bins_evenly():
+    scores = [RubricScore(f"p{n}", 0.2, 0.6, n / 20) for n in range(-20, 21)]
+    panel = panels.margins(replace(make(3, 2), rubric=rubric.summarize(scores, {}, 0.95)))
+    assert [row["pairs"] for row in panel.rows] == [1, *[2] * 9, 3, *[2] * 9, 1]
+
+
 def test_a_spreadsheet_takes_no_name_for_a_formula():
     panel = panels.forest([replace(make(3, 2), candidate="=HYPERLINK(1)")])
     assert "'=HYPERLINK(1)" in charts.table(panel)

@@ -8,9 +8,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
-from include.config import Environment
 from include.config_files import (
     evaluation_files,
     load_environment,
@@ -53,19 +51,31 @@ def test_models_and_environment_are_looked_up_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tags", "said"),
+    ("tags", "batch", "said"),
     [
-        ({"dept": "R&D"}, "dept: 'R&D' is no value of a tag"),
-        ({"team": "Büro"}, "is no value of a tag"),
-        ({"aws:x": "y"}, "'aws:x' is no key of a tag"),
-        ({"": "y"}, "'' is no key of a tag"),
+        ({"dept": "R&D"}, False, "tags.dept: a value has at most 256 letters"),
+        ({"team": "x" * 257}, False, "tags.team: a value has at most 256 letters"),
+        ({"team": "Büro"}, True, "tags.team: Bedrock's batch jobs take ASCII only, found 'Büro'"),
+        ({"aws:x": "y"}, False, "'aws:x' is no key"),
+        ({str(n): "x" for n in range(41)}, False, "41 are there, and 40 have room beside ours"),
+        ({"cost center": "a/b=c@d", "team": "Büro"}, False, None),
     ],
 )
-def test_tags_that_aws_refuses_are_refused_before(tags: dict[str, str], said: str) -> None:
-    known = load_environment("sandbox").model_dump()
-    with pytest.raises(ValidationError, match=said):
-        Environment(**{**known, "tags": tags})
-    assert Environment(**{**known, "tags": {"cost center": "a/b=c@d"}}).tags
+def test_tags_that_aws_refuses_are_refused_before(
+    tmp_path: Path, tags: dict[str, str], batch: bool, said: str | None
+) -> None:
+    (tmp_path / "environments").mkdir()
+    known = yaml.safe_load((ROOT / "dags/environments/sandbox.yaml").read_text())
+    text = yaml.safe_dump({**known, "tags": tags})
+    (tmp_path / "environments/sandbox.yaml").write_text(text)
+    asked = conf(candidates=[bedrock("us.amazon.nova-lite-v1:0", batch=batch)])
+    environ = {"NOVA_JUDGE_CONFIG_DIR": str(tmp_path)}
+    if said is None:
+        assert resolve_config(asked, environ=environ).environment.tags == tags
+        return
+    with pytest.raises(ConfigError) as caught:
+        resolve_config(asked, environ=environ)
+    assert said in str(caught.value)
 
 
 def test_the_environment_comes_from_the_config_then_the_variable_then_the_sandbox(

@@ -222,6 +222,15 @@ def test_a_missing_price_refuses_a_budget_and_without_one_makes_the_cost_unknown
     ]
 
 
+def test_a_budget_needs_the_prices_of_what_a_batch_job_leaves_out(tmp_path: Path) -> None:
+    batched = {**BEDROCK, "batch": True}
+    prices = without("models", CLAUDE, "output")
+    prices["models"][CLAUDE] |= {"batch_input": 1500.0, "batch_output": 7500.0}
+    assert costs.plan(priced(tmp_path, prices, candidates=[batched]), WORK)
+    with pytest.raises(ConfigError, match=f"models.{CLAUDE}.output$"):
+        costs.plan(priced(tmp_path / "2", prices, candidates=[batched], budget_usd=1000), WORK)
+
+
 def test_a_budget_without_prices_is_refused_and_nothing_is_estimated_without_both(
     tmp_path: Path,
 ) -> None:

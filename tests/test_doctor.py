@@ -99,6 +99,6 @@ def test_a_sandbox_that_is_not_running_is_said_in_one_sentence(tmp_path: Path) -
 
 def test_an_environment_that_does_not_exist_is_an_error_without_a_traceback(tmp_path: Path) -> None:
     answer = doctor_command(free_port(), tmp_path, "--env", "nowhere")
-    assert answer.returncode == 1
+    assert answer.returncode == 2
     assert "there is no environment 'nowhere'" in answer.stderr
     assert "Traceback" not in answer.stderr

@@ -1,5 +1,6 @@
 """Facts about the files in dags/: a new one is right from the start, and mistakes have a line."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,38 @@ def test_a_new_evaluation_is_right_from_the_start(home):
     assert problems() == {}
 
 
+def test_what_the_template_offers_can_be_switched_on(home):
+    path = evaluations.new("nightly")
+    offered = "\n".join(
+        line.replace("# ", "", 1) if line.startswith(("# alerts:", "#   - {channel")) else line
+        for line in path.read_text().splitlines()
+    )
+    path.write_text(offered)
+    (alert,) = load_evaluation(path)["alerts"]
+    assert alert["on"] == ["fail", "inconclusive", "capped", "failed", "stuck"]
+    assert problems() == {}
+
+
+def test_the_alerts_in_the_documents_are_read(home):
+    text = (ROOT / "docs/recurring.md").read_text()
+    (block,) = re.findall(r"```yaml\n(alerts:\n.*?)```", text, re.DOTALL)
+    path = evaluations.new("nightly")
+    path.write_text(f"{path.read_text()}\n{block}")
+    assert [each["channel"] for each in load_evaluation(path)["alerts"]] == ["smtp", "sns", "slack"]
+    assert problems() == {}
+
+
+@pytest.mark.parametrize("name", ["history", "anchors"])
+def test_a_name_that_is_taken_is_refused_before_it_is_written(home, name):
+    with pytest.raises(ConfigError, match=f"{name!r} cannot be a name"):
+        evaluations.new(name)
+
+
+@pytest.mark.parametrize("name", ["2026", "no"])
+def test_a_name_may_look_like_something_else(home, name):
+    assert load_evaluation(evaluations.new(name))["evaluation"] == name
+
+
 def test_a_new_evaluation_explains_its_keys(home):
     text = evaluations.new("nightly").read_text()
     keys = set(Evaluation.model_fields) - {"generation", "confidence_level"}
@@ -76,7 +109,7 @@ def test_a_model_that_does_not_exist_is_named_with_the_nearest_one(home):
 
 def test_two_evaluations_of_one_name_would_share_a_history(home):
     path = evaluations.new("nightly")
-    path.write_text(path.read_text().replace("evaluation: nightly", "evaluation: qwen-vs-claude"))
+    path.write_text(path.read_text().replace('evaluation: "nightly"', "evaluation: qwen-vs-claude"))
     assert "is also that of nightly.yaml" in problems()["evaluations/qwen-vs-claude.yaml"]
 
 

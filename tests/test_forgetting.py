@@ -10,7 +10,7 @@ import pytest
 from sandbox_server import Sandbox
 
 from include import erasure, forgetting, history, names, storage, texts
-from include.errors import ConfigError
+from include.errors import ConfigError, ErasureError
 from include.forgetting import Place
 from include.storage import RunFolder
 from scripts import forget
@@ -226,6 +226,35 @@ def test_old_folders_expire_but_not_the_history_nor_what_later_runs_are_compared
     assert [key for key in keys(output) if "accepted" in key and "run-1" in key] == []
 
 
+def test_what_is_no_run_folder_cannot_be_forgotten(output: RunFolder) -> None:
+    run(output, "nightly/run-1")
+    output.write("models/qwen/model.tar.gz", "{}")
+    for wanted in ("models/qwen", output.at("models/qwen")):
+        with pytest.raises(ConfigError, match="is no run folder: it has no config"):
+            forgetting.locate(output, wanted)
+
+
+def test_a_deletion_that_s3_refuses_half_way_is_done_again(
+    output: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run(output, "nightly/run-1", accepted=None)
+    place = Place("nightly", "run-1")
+    erase = erasure.erase
+
+    def refuse(s3: Any, stored: Any) -> None:
+        erase(s3, [each for each in stored if "prompts" not in each.key])
+        raise ErasureError("a lock")
+
+    monkeypatch.setattr(erasure, "erase", refuse)
+    with pytest.raises(ErasureError):
+        forgetting.forget(output, place, forgetting.belongings(output, place))
+    assert set(folder.names("")) == {storage.CONFIG, "prompts/000000.jsonl"}
+    monkeypatch.undo()
+    month = timedelta(days=30)
+    assert len(forgetting.expire(output, month, now=NOW + timedelta(days=31))) == 1
+    assert folder.names("") == []
+
+
 def command(
     output: RunFolder,
     monkeypatch: pytest.MonkeyPatch,
@@ -258,7 +287,7 @@ def test_in_a_script_nothing_is_deleted_without_yes(
     output: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(output, "nightly/run-1")
-    assert command(output, monkeypatch, "--run", "nightly/run-1") == 1
+    assert command(output, monkeypatch, "--run", "nightly/run-1") == 2
     assert "YES=1" in capsys.readouterr().err and keys(output)
     assert command(output, monkeypatch, "--run", "nightly/run-1", "--yes") == 0
     assert keys(output) == set()
@@ -268,5 +297,5 @@ def test_the_command_refuses_a_run_that_is_going_on_whatever_is_said(
     output: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(output, "nightly/run-1", ended=False)
-    assert command(output, monkeypatch, "--run", "nightly/run-1", "--yes") == 1
+    assert command(output, monkeypatch, "--run", "nightly/run-1", "--yes") == 2
     assert "is going on" in capsys.readouterr().err and keys(output)

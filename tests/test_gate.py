@@ -65,6 +65,14 @@ def test_what_is_said_of_a_limit_does_not_contradict_itself():
     )
 
 
+def test_a_drop_that_is_allowed_is_said_exactly():
+    later = runs(GOOD, GOOD)
+    close = replace(later, change=replace(later.change, low=-0.01249, high=0.02))
+    gate = regression(close, margin=0.0125)
+    assert gate.outcome == "pass"
+    assert "a drop of 1.25 percentage points" in gate.reason and "-1.2 to +2" in gate.reason
+
+
 def test_the_worst_candidate_decides_and_is_named():
     good = compare(make_pairs(100), GOOD)
     poor = replace(compare(make_pairs(100), POOR), candidate="gemma")

@@ -112,6 +112,14 @@ def test_agreement_by_chance_is_a_reason_to_doubt():
     assert found.kappa.low < 0 < found.kappa.high and "by chance" in found.doubt
 
 
+def test_a_judge_that_says_the_opposite_is_not_called_one_that_agrees_by_chance():
+    verdicts = [WIN if n % 2 else LOSS for n in range(200)]
+    said = {n: "baseline" if n % 2 else "candidate" for n in range(100)}
+    found = human(make_pairs(200), verdicts, said).human
+    assert found.kappa.high < 0
+    assert "disagree more than by chance" in found.doubt and "holds 0" not in found.doubt
+
+
 def test_labels_decide_nothing_where_the_judge_is_unreliable():
     verdicts = [("A>B", "A>B") if n % 3 else WIN for n in range(300)]
     comparison = human(make_pairs(300), verdicts, dict.fromkeys(range(90), "candidate"))

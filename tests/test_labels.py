@@ -308,8 +308,8 @@ def test_the_command_reads_labels_from_s3(run, monkeypatch, capsys):
 
 
 def test_the_command_refuses_without_a_traceback(run, tmp_path, monkeypatch, capsys):
-    assert main(run, monkeypatch, "--file", "absent.csv", "--cwd", str(tmp_path)) == 1
+    assert main(run, monkeypatch, "--file", "absent.csv", "--cwd", str(tmp_path)) == 2
     assert "Error: FILE: there is no file" in capsys.readouterr().err
     (tmp_path / "old.csv").write_bytes(as_csv([{"id": "1"}]))
-    assert main(run, monkeypatch, "--file", "old.csv", "--cwd", str(tmp_path)) == 1
+    assert main(run, monkeypatch, "--file", "old.csv", "--cwd", str(tmp_path)) == 2
     assert "has no column 'pair'" in capsys.readouterr().err

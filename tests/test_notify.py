@@ -152,6 +152,8 @@ def test_who_wants_to_hear_of_stuck_runs_has_a_deadline() -> None:
     (deadline,) = when_stuck("d", {"evaluation": "nightly", "alerts": asked})
     assert deadline.interval.total_seconds() == 6 * 3600
     assert "has not ended after 6 hours" in deadline.callback.kwargs["subject"]
+    (deadline,) = when_stuck("prüfung", {"evaluation": "nightly", "alerts": asked[:1]})
+    assert deadline.callback.kwargs["subject"].startswith("pr?fung has"), "SNS takes ASCII"
     assert when_stuck("d", None) == []
 
 

@@ -1,5 +1,6 @@
 """Facts about the object that shows all evaluations at a glance, over HTTP on S3."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -101,6 +102,17 @@ def test_another_model_breaks_the_line_and_another_verdict_does_not(output: RunF
     first, second, third = overview.read(output)["nightly"]
     assert second.continues(first)
     assert not third.continues(second)
+
+
+def test_points_of_another_version_are_read_and_break_no_line(output: RunFolder) -> None:
+    overview.add(output, [row(0), row(1)])
+    stored = json.loads(output.read(overview.NAME))
+    older, newer = stored["nightly"]
+    del older["asked"], older["judge_image_digest"]
+    newer["what_comes_later"] = 1
+    output.write(overview.NAME, json.dumps(stored))
+    first, second = overview.read(output)["nightly"]
+    assert first.asked is None and second.continues(first)
 
 
 def test_an_image_whose_digest_is_not_known_breaks_no_line(output: RunFolder) -> None:

@@ -83,6 +83,12 @@ def test_an_empty_cell_is_no_group_and_no_category(tmp_path: Path) -> None:
     assert [(p.group, p.category) for p in prompts] == [("t", "x"), (None, None), (None, None)]
 
 
+def test_a_group_that_no_row_has_is_a_typo(tmp_path: Path) -> None:
+    source = write(tmp_path, "p.jsonl", lines([{"prompt": "One?", "meta": {"thread": "t"}}]))
+    with pytest.raises(DatasetError, match=r"meta\.thred is not there"):
+        load_prompts(Dataset(source=source, group_field="meta.thred"))
+
+
 def test_an_empty_id_is_refused_not_replaced(tmp_path: Path) -> None:
     source = write(tmp_path, "p.csv", b"id,prompt\n1,One?\n,Two?\n")
     with pytest.raises(DatasetError, match="id is empty"):

@@ -20,8 +20,8 @@ PROMPT = Prompt("p", "Hello", system="Be kind.")
 CONVERSATION = Prompt(
     "c", "And now?", system="Be kind.", turns=(Turn("user", "Hello"), Turn("assistant", "Hi"))
 )
-ASKED = {"return_full_text": False, "details": True}
-"""What `inputs` always asks for: the new text alone, and why it ends."""
+ASKED = {"return_full_text": False}
+"""What `inputs` always asks for: the new text alone."""
 EVERYTHING = Parameters(max_tokens=9, temperature=0.5, top_p=0.9, stop=["END"])
 
 
@@ -305,6 +305,20 @@ def test_a_top_p_of_one_is_not_sent_to_tgi_which_refuses_it(image: Any, sent: An
     deploy = {"model_id": "m", "image_uri": image, "instance_types": ["ml.g5.2xlarge"]}
     asked = endpoint(Parameters(top_p=1), endpoint_name=None, deploy=deploy)
     assert body(asked, PROMPT).get("top_p") == sent
+
+
+@pytest.mark.parametrize(("image", "asks"), [(None, True), ("djl-lmi", True), ("own", False)])
+def test_raw_texts_come_with_why_they_end_where_the_engine_is_known(image: Any, asks: bool) -> None:
+    deploy = {"model_id": "m", "image_uri": image, "instance_types": ["ml.g5.2xlarge"]}
+    asked = endpoint(schema="inputs", endpoint_name=None, deploy=deploy)
+    assert body(asked, PROMPT)["parameters"].get("details", False) == asks
+
+
+def test_raw_texts_with_the_prompt_in_front_are_not_used_again() -> None:
+    model = SageMakerModel(name="m", provider="sagemaker", endpoint_name="e", schema="inputs")
+    assert model.shaping()["return_full_text"] is False
+    chat = SageMakerModel(name="m", provider="sagemaker", endpoint_name="e")
+    assert "return_full_text" not in chat.shaping()
 
 
 def test_an_inference_component_is_named_beside_its_endpoint() -> None:

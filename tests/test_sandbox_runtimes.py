@@ -1,6 +1,7 @@
 """Facts about the sandbox's models: Bedrock and the shapes of endpoint engines."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from include.sandbox import runtimes
 from include.sandbox.errors import AwsError
 from include.sandbox.judge import Judge
 from include.sandbox.models import Models, Recordings, stand_in
-from include.sandbox.settings import JudgeDials
+from include.sandbox.settings import JudgeDials, SettingsError
 
 CLAUDE, QWEN = "us.anthropic.claude-sonnet-4-6", "Qwen/Qwen2.5-1.5B-Instruct"
 QUESTION = "How do vaccines prepare the body for an infection?"
@@ -128,6 +129,22 @@ def test_tgi_puts_the_prompt_in_front_unless_it_is_asked_for_the_new_text_alone(
     assert told == {"finish_reason": "length", "generated_tokens": 3}
     with pytest.raises(AwsError, match="must be > 0"):
         invoke(top_p=1)
+
+
+def test_recordings_of_one_prompt_are_put_together_and_a_wrong_row_is_named(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        {"prompt": "Why?", "responses": {"a": "Because."}},
+        {"prompt": "Why?", "responses": {"b": "So."}, "preference": {"b": 1.5}},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    known = Recordings(path)
+    assert (known.response("Why?", "a"), known.response("Why?", "b")) == ("Because.", "So.")
+    path.write_text(json.dumps(rows[0]) + "\n" + json.dumps({"prompt": "What?"}))
+    with pytest.raises(SettingsError, match=r"rows\.jsonl:2: expected"):
+        Recordings(path)
 
 
 def test_vllm_takes_no_raw_inputs() -> None:

@@ -45,6 +45,9 @@ def test_faults_come_as_often_as_they_are_asked_for(tmp_path: Path) -> None:
     [
         ("SANDBOX_JUDGE", "tie=1", "did you mean ties?"),
         ("SANDBOX_FAULTS", "throttle=often", "expected a number"),
+        ("SANDBOX_FAULTS", "throttle=20", "throttle=20: expected a number from 0 to 1"),
+        ("SANDBOX_FAULTS", "error=nan", "error=nan: expected a number from 0 to 1"),
+        ("SANDBOX_FAULTS", "latency_ms=-5", "latency_ms=-5: expected a number that is not"),
         ("SANDBOX_RECORDINGS", "absent.jsonl", "no such file"),
         ("SANDBOX_FAULT", "", "did you mean SANDBOX_FAULTS?"),
         ("SANDBOX_QUOTAS", "ml.g5.12xlarge for training usage=0", "for training job usage?"),

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,6 +58,7 @@ def test_objects_survive_kill_9_with_etag_type_and_metadata(own: Sandbox) -> Non
     s3.delete_object(Bucket=BUCKET, Key="gone")
     s3.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": "gone too"}]})
     s3.create_bucket(Bucket="another-bucket")
+    time.sleep(2.1)  # so that a time that was not kept would show
     before = {key: s3.head_object(Bucket=BUCKET, Key=key) for key in [*keys, "copy", "large"]}
 
     own.kill()
@@ -68,6 +70,7 @@ def test_objects_survive_kill_9_with_etag_type_and_metadata(own: Sandbox) -> Non
         now = s3.head_object(Bucket=BUCKET, Key=key)
         for field in ("ETag", "ContentType", "ContentLength", "Metadata"):
             assert now[field] == was[field], (key, field)
+        assert abs((now["LastModified"] - was["LastModified"]).total_seconds()) <= 1, key
     assert len(s3.list_buckets()["Buckets"]) == 2
 
 

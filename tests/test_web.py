@@ -5,8 +5,10 @@ and who is logged in is given by the tests: test_browser.py has a real Airflow.
 """
 
 import csv
+import html
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -298,6 +300,19 @@ def test_two_runs_are_compared_prompt_by_prompt(
     assert "(99.5 % interval" in answer.text and "99 % for all 2 candidates together" in answer.text
     again = client.get("/evaluations/sandbox/nightly", params={"a": RUN_ID, "b": "no such run"})
     assert "cannot be compared pair by pair" in again.text
+
+
+def test_every_run_can_be_compared_whichever_candidates_it_had(
+    client: TestClient, output: RunFolder, finished: RunFolder
+) -> None:
+    later = RunFolder(output.s3, output.at("nightly/later"))
+    other = replace(make_comparison(), candidate="gemma")
+    at = "2026-01-07T06:00:00Z"
+    summary = make_summary(other, dag_id=DAG, run_id="later", evaluation="nightly", started_at=at)
+    overview.add(output, trend.rows(summary, later))
+    shown = client.get("/evaluations/sandbox/nightly").text
+    chosen = re.findall(r'<option value="([^"]+)" selected', shown)
+    assert [html.unescape(each) for each in chosen] == [RUN_ID, "later"]
 
 
 def test_pairs_are_listed_a_page_at_a_time(client: TestClient, finished: RunFolder) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from include.sandbox.conversation import Conversation, Reply, rough_tokens
 from include.sandbox.dice import chance
 from include.sandbox.openai_backend import OpenAIServer
+from include.sandbox.settings import SettingsError
 
 SKILLS = (
     (r"opus|gpt-?[45]|nova-premier", 0.95),
@@ -36,10 +37,24 @@ class Recordings:
             return
         body = path.read_bytes()
         content = gzip.decompress(body) if path.suffix == ".gz" else body
-        for line in content.split(b"\n"):
+        for number, line in enumerate(content.split(b"\n"), 1):
             if line.strip():
-                row = json.loads(line)
-                self._rows[row["prompt"]] = row
+                self._add(line, f"{path}:{number}")
+
+    def _add(self, line: bytes, place: str) -> None:
+        """Take a row; several rows of one prompt, as of one model each, are put together."""
+        try:
+            row = json.loads(line)
+            prompt, responses = row["prompt"], dict(row["responses"])
+            preference = {name: float(one) for name, one in row.get("preference", {}).items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SettingsError(
+                f'{place}: expected {{"prompt": "...", "responses": {{"model": "..."}}}}, and '
+                f'"preference": {{"model": 1.0 to 2.0}} where it is known: {error!r}'
+            ) from None
+        known = self._rows.setdefault(prompt, {"responses": {}, "preference": {}})
+        known["responses"] |= responses
+        known["preference"] |= preference
 
     def knows(self, model: str) -> bool:
         """Whether any prompt has a response of the model."""

@@ -22,7 +22,10 @@ Body = dict[str, Any]
 NO_SAMPLING = re.compile(r"claude-(sonnet-[5-9]|opus-(4-[7-9]|[5-9]))")
 NOT_BOTH = re.compile(r"claude-(sonnet|haiku|opus)-4-[56]")
 END_OF_LIFE = re.compile(r"claude-3-7-sonnet|claude-sonnet-4-20250514|nova-premier")
-VENDORS = re.compile(r"(^|\.)(anthropic|amazon|meta|mistral|cohere|ai21|deepseek|qwen|openai)\.")
+VENDORS = re.compile(
+    r"(^|\.)(anthropic|amazon|meta|mistral|cohere|ai21|deepseek|qwen|openai"
+    r"|google|minimax|moonshot|nvidia|writer|zai)\."
+)
 
 OPENAI: dict[End, str] = {"end": "stop", "cut": "length", "filtered": "content_filter"}
 BEDROCK: dict[End, str] = {"end": "end_turn", "cut": "max_tokens", "filtered": "content_filtered"}

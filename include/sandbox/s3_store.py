@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -71,6 +72,8 @@ class S3Mirror:
                     folder.name, facts["key"], body, etag=facts["etag"], disable_notification=True
                 )
                 key.set_metadata(facts["metadata"], replace=True)
+                written = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+                key.last_modified = written.replace(tzinfo=None)  # as moto has it
 
     def _sync(self, path: str, query: str) -> None:
         bucket, _, key = path.lstrip("/").partition("/")

@@ -36,6 +36,7 @@ from include.sandbox.s3_store import ACCOUNT, S3Mirror, moto_app
 from include.sandbox.sagemaker import SageMaker
 from include.sandbox.seed import BUCKET, make_identities
 from include.sandbox.settings import Settings
+from include.sandbox.shapes import check
 from include.sandbox.training import TrainingJobs
 from include.sandbox.watch import Requests, Watched
 from include.sandbox.wire import Call, error_response, request_id
@@ -165,6 +166,7 @@ class Sandbox:
 
     async def converse(self, request: Request) -> Response:
         """Bedrock Runtime: Converse."""
+        check("bedrock-runtime", "Converse", {**_body(request), "modelId": _model(request)})
         return await self.bedrock(request, runtimes.converse)
 
     async def invoke_model(self, request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -285,6 +286,17 @@ def _quotas(text: str) -> dict[str, int]:
     return changed
 
 
+SHARES = (
+    *("throttle", "error", "timeout", "capacity", "job_failure"),
+    *("ties", "errors", "noise", "brevity", "flattery"),
+)
+RANGES = {
+    **dict.fromkeys(SHARES, (0.0, 1.0)),
+    **dict.fromkeys(("position_bias", "column_bias"), (-1.0, 1.0)),
+}
+"""Of the settings that are shares; of all others no number is negative."""
+
+
 def _group(cls: Callable[..., Group], variable: str, environ: Mapping[str, str]) -> Group:
     known: dict[str, Any] = {field.name: type(field.default) for field in fields(cls)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
@@ -300,6 +312,10 @@ def _group(cls: Callable[..., Group], variable: str, environ: Mapping[str, str])
             values[key] = known[key](text)
         except ValueError:
             raise SettingsError(f"{variable}: {key}={text}: expected a number") from None
+        least, most = RANGES.get(key, (0.0, math.inf))
+        if known[key] is float and not least <= values[key] <= most:
+            span = f"from {least:g} to {most:g}" if most < math.inf else "that is not negative"
+            raise SettingsError(f"{variable}: {key}={text}: expected a number {span}")
     group: Group = cls(**values)
     return group
 

@@ -52,7 +52,7 @@ def _broken(shape: Any, value: Any, path: str) -> Iterator[str]:
             yield from _broken(shape.value, item, f"{path}.{key}.member")
     elif shape.type_name == "string":
         yield from _string(shape, value, path)
-    elif shape.type_name in ("integer", "long"):
+    elif shape.type_name in ("integer", "long", "float", "double"):
         low, high = shape.metadata.get("min"), shape.metadata.get("max")
         if low is not None and value < low:
             yield _told(value, path, f"value greater than or equal to {low}")

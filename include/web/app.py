@@ -161,6 +161,7 @@ def evaluation(
         environment=environment,
         evaluation=evaluation,
         candidates=candidates,
+        runs=pages.runs(seen),
         sparks={name: pages.spark(points) for name, points in candidates.items()},
         a=a,
         b=b,

@@ -65,6 +65,16 @@ def spark(points: Sequence[Point]) -> Spark:
     )
 
 
+def runs(points: Iterable[Point]) -> list[Point]:
+    """Return one point of each run, the oldest first; runs differ in the candidates that they have.
+
+    Args:
+        points: Of one evaluation.
+    """
+    by_run = {each.run_id: each for each in points}
+    return sorted(by_run.values(), key=lambda each: each.started_at)
+
+
 def _height(share: float) -> float:
     return round(HEIGHT - 2 - (HEIGHT - 4) * share, 1)
 

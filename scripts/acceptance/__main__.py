@@ -24,6 +24,7 @@ from scripts.acceptance import bundle
 from scripts.acceptance.bundle import Bundle
 from scripts.acceptance.journal import Client
 from scripts.acceptance.trial import MINUTES, Trial
+from scripts.command import plainly
 
 EVALUATION = "acceptance"
 PROMPTS = local.ROOT / "include" / "samples" / "prompts.jsonl"
@@ -172,6 +173,7 @@ def start(options: Options, confirmed: bool, client: Client, out: Path) -> int:
     return int(bool(failed or run.undo.left))
 
 
+@plainly
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="make acceptance", description=__doc__)
@@ -187,11 +189,7 @@ def main() -> int:
     parser.add_argument("--cwd", type=Path, default=Path.cwd(), help="where paths start")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _command(arguments)
-    except (JudgeError, local.LocalError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
+    return _command(arguments)
 
 
 def _command(arguments: argparse.Namespace) -> int:
