@@ -159,7 +159,11 @@ def test_a_conversation_reaches_the_model_as_it_was_written(real: Sandbox) -> No
 
 
 @pytest.mark.parametrize(
-    "body", [{"messages": [{"role": "user", "content": "Hi"}]}, {"inputs": "Hi"}]
+    "body",
+    [
+        {"messages": [{"role": "user", "content": "Hi"}]},
+        {"inputs": "Hi", "parameters": {"return_full_text": False}},
+    ],
 )
 def test_an_endpoint_answers(real: Sandbox, body: dict[str, Any]) -> None:
     name = f"endpoint-{next(iter(body))}"
