@@ -144,7 +144,10 @@ def dag(dag_id: str, evaluation: dict[str, Any] | None) -> DAG:
 
 def when(schedule: dict[str, Any]) -> Any:
     """Return what starts the runs: times, updated assets, either, or nothing but people."""
-    times, assets = None, [Asset(name) for name in schedule.get("assets", [])]
+    # Only named, not made: another DAG's asset of that name may have a URI of its own.
+    named = schedule.get("assets", [])
+    assets = [Asset.ref(uri=each) if "://" in each else Asset.ref(name=each) for each in named]
+    times = None
     if schedule.get("cron"):
         times = CronTriggerTimetable(schedule["cron"], timezone=schedule.get("timezone", "UTC"))
     if times and assets:

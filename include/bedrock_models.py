@@ -11,6 +11,14 @@ from include.findings import Finding, attempt, code
 PROFILE_REGIONS = ("us", "us-gov", "eu", "apac", "jp", "au", "ca", "global")
 """What inference profiles put before the id of the model that they lead to."""
 
+GEOGRAPHIES = {
+    "us": ("us", "us-gov", "global"),
+    "eu": ("eu", "global"),
+    "ap": ("apac", "jp", "au", "global"),
+    "ca": ("ca", "us", "global"),
+}
+"""Profiles that may be asked from a region, by its first part."""
+
 END = "end of its life"
 """What Bedrock says of a model that is no more."""
 
@@ -35,6 +43,12 @@ def _model(model: BedrockModel, bedrock: Any, region: str) -> list[Finding]:
     if foundation is None:
         message = f"{model.model_id} is of the account's own making; its life is not looked at"
         return [Finding("warning", what, message)]
+
+    prefix, belongs = model.model_id.partition(".")[0], GEOGRAPHIES.get(region.partition("-")[0])
+    if belongs and prefix in PROFILE_REGIONS and prefix not in belongs:
+        message = f"{model.model_id} is a profile of another part of the world than {region}"
+        fix = f"write one that begins with {' or '.join(f'{each}.' for each in belongs)}"
+        return [Finding("warning", what, message, fix)]
 
     def look() -> list[Finding]:
         try:

@@ -9,13 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from itertools import combinations
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from include.names import TAKEN
 from include.prices import Prices
@@ -40,6 +47,22 @@ class Strict(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, data: Any) -> Any:
+        for name, field in cls.model_fields.items():
+            value = data.get(name) if isinstance(data, Mapping) else None
+            kinds = _kinds(field.annotation) if isinstance(value, bool) else set()
+            if kinds & {int, float} and bool not in kinds:
+                raise ValueError(f"{name}: expected a number, found {str(value).lower()}")
+        return data
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """Return the types that an annotation is made of."""
+    inner = get_args(annotation)
+    return set().union(*map(_kinds, inner)) if inner else {annotation}
 
 
 class Vpc(Strict):
@@ -534,7 +557,7 @@ class Schedule(Strict):
 
     cron: str | None = Field(None, description="Five fields: minute, hour, day, month, weekday.")
     timezone: str = Field("UTC", description="IANA name, e.g. Europe/Berlin.")
-    assets: list[str] = Field(
+    assets: list[Annotated[str, Field(min_length=1)]] = Field(
         [], description="Names or URIs of Airflow assets; a run starts when all are updated."
     )
     catchup_from: date | None = Field(
@@ -548,6 +571,8 @@ class Schedule(Strict):
     def _there_is_a_reason_to_run(self) -> Schedule:
         if not self.cron and not self.assets:
             raise ValueError('expected cron, assets or both; for example cron: "0 6 * * 1"')
+        if self.catchup_from and not self.cron:
+            raise ValueError("catchup_from needs cron: assets have no times that could be missed")
         return self
 
     @field_validator("cron")

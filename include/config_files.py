@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -82,7 +84,15 @@ def load_evaluation(path: Path) -> dict[str, Any]:
         ConfigError: Naming every mistake with its line.
     """
     data, source = _read(path)
-    _check(Evaluation, data, source)
+    checked: Evaluation = _check(Evaluation, data, source)
+    slack = any(alert.channel == "slack" for alert in checked.alerts)
+    if slack and find_spec("airflow.providers.slack") is None:
+        raise ConfigError(
+            f"{source.at(('alerts',))}: alerts: channel slack needs the package "
+            "apache-airflow-providers-slack, which is not installed here"
+        )
+    if checked.schedule:  # what Airflow gets of it has the types that it expects
+        data["schedule"] = checked.schedule.model_dump(exclude_unset=True)
     return data
 
 
@@ -217,7 +227,8 @@ def price_file(environment: Environment) -> Path | None:
     A relative path begins in the working folder or at the project's root, as a data set's does.
     """
     given = environment.prices
-    places = (Path(given), ROOT.parent / given) if given else ()
+    # The last one where only the files in dags/ are where the project's root would be (MWAA).
+    places = (Path(given), ROOT.parent / given, folder().parent / given) if given else ()
     return next((path for path in places if is_there(path)), None)
 
 
@@ -382,15 +393,38 @@ def _problem(model: Any, data: Any, error: Any, source: _Source) -> str:
     elif error["type"].startswith("union_tag"):
         tag = error["ctx"].get("tag")
         message = f"expected sagemaker, bedrock or responses, found {tag or 'nothing'}"
-    elif error["type"] == "string_type" and isinstance(error["input"], int | float):
-        message = f'expected text; write it in quotes: {key}: "{error["input"]}"'
-        if place[-1:] == ("account_id",):
-            message = "expected 12 digits in quotes; without quotes YAML reads a number"
+    elif error["type"] == "string_type" and place[-1:] == ("account_id",):
+        message = "expected 12 digits in quotes; without quotes YAML reads a number"
+    elif error["type"] in WANTED:
+        message = f"{WANTED[error['type']]}, found {_found(error['input'])}"
     else:
         message = re.sub("^(Value error, |Input |String )", "", error["msg"])
         if error["type"] != "value_error":
             message += f", found {short(error['input'])}"
     return f"{where}: {printable(key) + ': ' if key else ''}{message}"
+
+
+WANTED = {
+    "string_type": "expected text; write it in quotes",
+    "list_type": "expected a list, such as [a, b]",
+    "model_type": "expected keys with their values",
+    "model_attributes_type": "expected keys with their values",
+    "dict_type": "expected keys with their values",
+    "date_from_datetime_inexact": "expected a day, such as 2026-01-31",
+    "date_from_datetime_parsing": "expected a day, such as 2026-01-31",
+    "date_type": "expected a day, such as 2026-01-31",
+}
+"""By pydantic's kind of error, what to write instead."""
+
+
+def _found(value: Any) -> str:
+    if value is None:
+        return "nothing: write it, or take the line away; what begins with # needs quotes"
+    if isinstance(value, Mapping):
+        return f"{short(value)}; a text that begins with {{ needs quotes"
+    if isinstance(value, int | float | date) and not isinstance(value, bool):
+        return f"{value} (read as {type(value).__name__})"
+    return short(value)
 
 
 def _walk(model: Any, data: Any, loc: tuple[Any, ...], missing: bool) -> tuple[Place, list[str]]:

@@ -88,8 +88,8 @@ def is_transient(error: Exception) -> bool:
     """
     from botocore import exceptions as botocore
 
-    if isinstance(error, botocore.SSLError):
-        return False
+    if isinstance(error, botocore.SSLError):  # of a wrong certificate, or of a cut handshake
+        return "CERTIFICATE" not in str(error)
     if not isinstance(error, botocore.ClientError):
         unanswered = (
             botocore.ConnectionError,

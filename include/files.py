@@ -71,6 +71,11 @@ def read_yaml(text: str) -> Document:
             data = loader.construct_document(node) if node else None
         finally:
             loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}: " if mark else ""
+        said = ", ".join(filter(None, (error.context, error.problem)))
+        raise ValueError(f"{where}{said}; {LIKELY}") from None
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
     except RecursionError:
@@ -87,6 +92,13 @@ def is_deep(data: Any, levels: int = MOST_LEVELS) -> bool:
     if not isinstance(data, list):
         return False
     return levels == 0 or any(is_deep(each, levels - 1) for each in data)
+
+
+LIKELY = (
+    "a value that begins with * & @ % { or [, or has a colon and a space in it, needs quotes, and "
+    "keys of one level begin in one column"
+)
+"""What is wrong with most texts that cannot be read."""
 
 
 def _whole(halves: re.Match[str]) -> str:

@@ -43,11 +43,6 @@ class Place:
         """Name it as `make forget` takes it."""
         return f"{self.evaluation}/{self.slug}"
 
-    @property
-    def names(self) -> tuple[str, str]:
-        """Return both."""
-        return self.evaluation, self.slug
-
     def folder(self, output: RunFolder) -> RunFolder:
         """Return the run folder."""
         return RunFolder(output.s3, output.at(str(self)))
@@ -100,7 +95,9 @@ def _run_at(output: RunFolder, place: Place) -> Place:
     Raises:
         ConfigError: It has neither a config, in any version, nor rows in the history.
     """
-    marks = (place.folder(output).at(storage.CONFIG), output.at(trend.name_of(*place.names)))
+    folder = place.folder(output)
+    marks = [folder.at(name) for name in (storage.CONFIG, storage.PROMPTS)]
+    marks.append(output.at(trend.name_of(place.evaluation, place.slug)))
     if not any(True for mark in marks for _ in erasure.find(output.s3, mark)):
         raise ConfigError(f"{output.at(str(place))} is no run folder: it has no {storage.CONFIG}")
     return place
@@ -210,13 +207,13 @@ def forget(
         ErasureError: S3 refuses to delete some of it.
     """
     folder = place.folder(output)
+    if with_history:
+        overview.remove(output, folder.uri)
     erasure.abort_uploads(output.s3, folder.at(""))
     _, config = storage.split_uri(folder.at(storage.CONFIG))
     # By its config a folder is known for a run's, so that goes when all else is gone.
     erasure.erase(output.s3, [each for each in found if each.key != config])
     erasure.erase(output.s3, [each for each in found if each.key == config])
-    if with_history:
-        overview.remove(output, folder.uri)
 
 
 def expire(

@@ -210,6 +210,7 @@ class DeleteEndpointOperator(SageMakerBaseOperator):
             _unless_gone(client.delete_endpoint_config, EndpointConfigName=config_name)
         _unless_gone(client.delete_model, ModelName=requests["Model"]["ModelName"])
         _note_deletion(self.run, self.config)
+        _note_gone(client, self.run, self.config)
         self.log.info("Endpoint %s, its configs and its model are gone", self.config["model"])
 
     def execute_again(self, context: Any, event: dict[str, Any] | None = None) -> None:
@@ -745,6 +746,19 @@ def _note_deletion(run: RunRecord, deployment: Deployment) -> None:
     if deployment.get("priced"):
         name = str(deployment["endpoint_name"])
         spending.endpoint_deleted(_folder(run), deployment["model"], name)
+
+
+def _note_gone(client: Any, run: RunRecord, deployment: Deployment) -> None:
+    """Note the same of endpoints that an earlier config of the run made, if they are gone."""
+    from botocore.exceptions import ClientError
+
+    folder, model = _folder(run), deployment["model"]
+    for name in spending.open_endpoints(folder, model) if deployment.get("priced") else ():
+        try:
+            client.describe_endpoint(EndpointName=name)
+        except ClientError as error:
+            if is_gone(error):
+                spending.endpoint_deleted(folder, model, name)
 
 
 def _unless_there(create: Callable[..., Any], request: dict[str, Any]) -> None:

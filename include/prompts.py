@@ -177,16 +177,8 @@ class _Maker:
 
 
 def _label(row: Row, column: str | None) -> str | None:
-    """Return a prompt's category or group; None where its cell is empty: it has none.
-
-    Raises:
-        ValueError: The row has no such column.
-    """
-    if column is None:
-        return None
-    found = rows.value(row, column, rows.ABSENT)
-    if found is rows.ABSENT:
-        raise ValueError(f"{column} is not there")
+    """Return a prompt's category or group; None where it has none: its cell is empty or absent."""
+    found = rows.value(row, column) if column else None
     return None if found is None or found == "" else rows.as_text(found)
 
 
@@ -348,12 +340,10 @@ def _open_source(dataset: Dataset, s3: BaseClient | None) -> Iterator[Rows]:
 def _is_passing(error: BaseException | None) -> bool:
     """Whether the hub, or the way to it, was not well: it has another error for each such case."""
     import httpx
-    from huggingface_hub.errors import OfflineModeIsEnabled
+    from huggingface_hub import constants
 
-    while error is not None:
+    while error is not None and not constants.HF_HUB_OFFLINE:
         status = getattr(getattr(error, "response", None), "status_code", None) or 0
-        if isinstance(error, OfflineModeIsEnabled):
-            return False
         if isinstance(error, ConnectionError | TimeoutError | httpx.TransportError):
             return True
         if status == 429 or status >= 500:

@@ -74,8 +74,10 @@ class Rows:
         return sorted(set().union(*found))
 
     def has(self, column: str) -> bool:
-        """Say whether there is such a column; a dot reaches into a nested one."""
-        return column in self.columns or column.split(".")[0] in self.columns
+        """Say whether one of the first rows has such a column; a dot reaches into a nested one."""
+        if column in self.columns:
+            return True
+        return any(value(row, column, ABSENT) is not ABSENT for row in islice(self, PEEKED))
 
     def check_columns(self, wanted: Iterable[tuple[str, str]]) -> None:
         """Refuse columns that no row has, with the nearest that there is.

@@ -233,12 +233,18 @@ def endpoint_deleted(folder: RunFolder, model: str, name: str) -> None:
     still = [
         life
         for life in lives.values()
-        if life["deleted_at"] is None and life["endpoint_name"] == name
+        if life["deleted_at"] is None and life.get("endpoint_name", name) == name
     ]
     for life in still:
         life["deleted_at"] = now
     if still:
         folder.write(_endpoint(model), json.dumps(lives, indent=2))
+
+
+def open_endpoints(folder: RunFolder, model: str) -> set[str]:
+    """Return the names of a model's endpoints that cost money as far as is known."""
+    open_lives = (life for life in _lives(folder, model).values() if life["deleted_at"] is None)
+    return {life["endpoint_name"] for life in open_lives if life.get("endpoint_name")}
 
 
 def endpoint_removed(folder: RunFolder, name: str) -> None:

@@ -7,9 +7,12 @@ import sys
 from collections.abc import Callable
 
 from include.errors import JudgeError
-from scripts.local import LocalError
 
 WRONG, INTERRUPTED = 2, 130
+
+
+class LocalError(Exception):
+    """Something on this machine that a person can mend."""
 
 
 def plainly(main: Callable[[], int]) -> Callable[[], int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from include import config_files, names, recipes, rows
 from include.errors import ConfigError, JudgeError
 from include.wording import printable
+from scripts.command import plainly
 
 TEMPLATE = Path(__file__).with_name("new_evaluation.yaml")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -94,6 +95,7 @@ def _twice(folder: Path) -> Iterator[tuple[str, str]]:
         seen.setdefault(name, path.name)
 
 
+@plainly
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="make", description=__doc__)
@@ -101,13 +103,9 @@ def main() -> int:
     parser.add_argument("--name", help="of the new evaluation (NAME=)")
     arguments = parser.parse_args()
     if arguments.command == "new":
-        try:
-            if not arguments.name:
-                raise ConfigError("expected a name, for example make new-evaluation NAME=nightly")
-            path = new(arguments.name)
-        except ConfigError as error:
-            print(f"Error: {error}", file=sys.stderr)
-            return 1
+        if not arguments.name:
+            raise ConfigError("expected a name, for example make new-evaluation NAME=nightly")
+        path = new(arguments.name)
         print(f"{path}\nEdit it, then: make check-evaluations; make run CONFIG={path}")
         return 0
     found = list(check())

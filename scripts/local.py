@@ -32,6 +32,9 @@ from requests.adapters import HTTPAdapter
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 from urllib3 import Retry
 
+from scripts.command import LocalError as LocalError
+from scripts.command import plainly
+
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "NOVA_JUDGE_LOCAL"
 """Environment variable that every started process carries: its part, and its state folder."""
@@ -45,10 +48,6 @@ JUDGE_JOBS_AT_ONCE = 2
 
 WATCHED = ("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_", "AWS_", "NOVA_JUDGE_", "HF_")
 """Variables that Airflow has to be started anew for."""
-
-
-class LocalError(Exception):
-    """Something on this machine that a person can mend."""
 
 
 @dataclass(frozen=True)
@@ -203,10 +202,12 @@ def _start_airflow(place: Place) -> None:
 def _alone(place: Place) -> Iterator[None]:
     """Let one command of this copy at a time start something; the next finds it running."""
     place.state.mkdir(parents=True, exist_ok=True)
-    with (place.state / "start.lock").open("w") as lock:
+    with (place.state / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
+
+PARTS, LOCK = ("airflow", "sandbox"), "start.lock"
 
 ENDED = ("success", "failed")
 """States of a DAG run that is over."""
@@ -341,7 +342,7 @@ def status(place: Place) -> bool:
 
 def _processes(place: Place, *parts: str) -> Iterator[psutil.Process]:
     """Yield running processes of this copy."""
-    parts = parts or ("airflow", "sandbox")
+    parts = parts or PARTS
     marks = {place.mark(part) for part in parts}
     sessions = {_session(place, part) for part in parts} - {None}
     me = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
@@ -460,16 +461,18 @@ def _remembered(place: Place, name: str) -> str | None:
 
 def forget(place: Place) -> None:
     """Delete what the commands have made below `STATE_DIR`, and nothing that was there before."""
-    for name in ("airflow", "sandbox", "runs", "*.log", "*.session", "*.settings", "*.lock"):
-        for path in place.state.glob(name):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+    files = (f"{part}.{kind}" for part in PARTS for kind in ("log", "session", "settings"))
+    for name in (*PARTS, "runs", "bench", *files, LOCK):
+        path = place.state / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     with suppress(OSError):
         place.state.rmdir()  # if nothing else is in it
 
 
+@plainly
 def main() -> int:
     """Run one command."""
     parser = argparse.ArgumentParser(prog="python -m scripts.local", description=__doc__)
@@ -477,31 +480,25 @@ def main() -> int:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of `airflow`: its own command")
     given = parser.parse_args()
     command = given.command
-    try:
-        place = Place.from_environment()
-        if command == "up":
-            start_sandbox(place)
-            start_airflow(place)
-            status(place)
-        elif command == "down":
-            down(place)
-        elif command == "airflow":
-            program = str(Path(sys.executable).with_name("airflow"))
-            return subprocess.call([program, *given.arguments], env=airflow_environment(place))
-        elif command == "status":
-            return 0 if status(place) else 1
-        elif command == "logs":
-            logs = [str(place.log(name)) for name in ("sandbox", "airflow")]
-            return subprocess.call(["tail", "-n", "40", "-F", *logs])
-        else:
-            down(place)
-            forget(place)
-            print(f"Forgot {place.state}")
-    except LocalError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    place = Place.from_environment()
+    if command == "up":
+        start_sandbox(place)
+        start_airflow(place)
+        status(place)
+    elif command == "down":
+        down(place)
+    elif command == "airflow":
+        program = str(Path(sys.executable).with_name("airflow"))
+        return subprocess.call([program, *given.arguments], env=airflow_environment(place))
+    elif command == "status":
+        return 0 if status(place) else 1
+    elif command == "logs":
+        logs = [str(place.log(name)) for name in ("sandbox", "airflow")]
+        return subprocess.call(["tail", "-n", "40", "-F", *logs])
+    else:
+        down(place)
+        forget(place)
+        print(f"Forgot {place.state}")
     return 0
 
 

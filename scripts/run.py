@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 from urllib.parse import quote
 
@@ -111,6 +112,17 @@ class Watch:
         print("Some tasks did not end; look at the endpoints in the AWS console", file=sys.stderr)
 
 
+def _check_writable(target: Path) -> None:
+    """Make a folder, or find out that nothing can be written into it.
+
+    Raises:
+        OSError: That is so.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=target):
+        pass
+
+
 def copy_results(config: RunConfig, folder_uri: str, target: Path) -> dict[str, Any] | None:
     """Copy summary, report and charts to this machine; return the summary if there is one.
 
@@ -150,7 +162,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = resolve_config(conf)
     place = local.Place.from_environment()
     if arguments.out:
-        (arguments.cwd / arguments.out).mkdir(parents=True, exist_ok=True)  # before it costs money
+        _check_writable(arguments.cwd / arguments.out)  # before it costs money
     os.environ.update(local.airflow_environment(place))
     os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # of this command, not of Airflow
     if config.environment.name == "sandbox":

@@ -78,6 +78,30 @@ def test_tags_that_aws_refuses_are_refused_before(
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"judge": {"canaries": True}}, "canaries: expected a number, found true"),
+        ({"dataset": {"source": "p.jsonl", "limit": True}}, "limit: expected a number, found true"),
+        ({"gate": None}, "gate: expected keys with their values, found nothing"),
+        ({"candidates": "claude"}, "candidates: expected a list, such as [a, b], found 'claude'"),
+        ({"schedule": {"assets": ["a"], "catchup_from": "2026-01-01"}}, "catchup_from needs cron"),
+        ({"schedule": {"assets": [""]}}, "schedule.assets.0"),
+    ],
+)
+def test_a_value_of_another_kind_is_told_with_what_to_write(
+    changes: dict[str, Any], said: str
+) -> None:
+    assert said in error(changes)
+
+
+def test_yaml_that_cannot_be_read_is_told_with_its_line_and_what_is_likely(tmp_path: Path) -> None:
+    path = tmp_path / "e.yaml"
+    path.write_text("evaluation: e\nschedule:\n  cron: */5 * * * *\n")
+    with pytest.raises(ConfigError, match=r"e\.yaml .*line 3: .*begins with \* .* needs quotes"):
+        read_config(path)
+
+
 def test_the_environment_comes_from_the_config_then_the_variable_then_the_sandbox(
     tmp_path: Path,
 ) -> None:
@@ -124,7 +148,7 @@ def test_a_models_parameters_go_over_the_evaluations_key_by_key() -> None:
         ({"confidence_level": 95}, ["confidence_level", "less than 1"]),
         ({"schedule": {"cron": "99 * * * *"}}, ["schedule.cron", "0 6 * * 1"]),
         ({"schedule": {"cron": "0 6 * * 1", "timezone": "Mars"}}, ["schedule.timezone", "Mars"]),
-        ({"evaluation": 7}, ["evaluation: expected text", '"7"']),
+        ({"evaluation": 7}, ["evaluation: expected text", "in quotes, found 7"]),
     ],
 )
 def test_a_mistake_is_named_with_its_place_and_a_remedy(

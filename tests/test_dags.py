@@ -31,6 +31,7 @@ print("PARSED" + json.dumps({
             "catchup": dag.catchup,
             "at_once": dag.max_active_runs,
             "timetable": type(dag.timetable).__name__,
+            "waits_for": repr(getattr(dag.timetable, "asset_condition", None)),
             "tasks": {
                 task.task_id: {
                     "needs": sorted(task.upstream_task_ids),
@@ -162,6 +163,9 @@ def test_runs_start_by_time_by_asset_or_by_both(tmp_path: Path) -> None:
         "both": "AssetOrTimeSchedule",
         "never": "NullTimetable",
     }
+    # Named, not made: an asset of that name may have a URI of its own.
+    named = "AssetAll(AssetNameRef(name='registry'), AssetUriRef(uri='s3://bucket/new'))"
+    assert found["dags"]["nova_llm_judge__asset"]["waits_for"] == named
     both, time = (found["dags"][f"nova_llm_judge__{name}"] for name in ("both", "time"))
     assert (both["catchup"], both["at_once"]) == (True, 3)
     assert (time["catchup"], time["at_once"]) == (False, 1)

@@ -84,8 +84,13 @@ def test_an_empty_cell_is_no_group_and_no_category(tmp_path: Path) -> None:
 
 
 def test_a_group_that_no_row_has_is_a_typo(tmp_path: Path) -> None:
-    source = write(tmp_path, "p.jsonl", lines([{"prompt": "One?", "meta": {"thread": "t"}}]))
-    with pytest.raises(DatasetError, match=r"meta\.thred is not there"):
+    rows = [{"prompt": "One?", "meta": {"thread": "t"}}, {"prompt": "Two?"}]
+    source = write(tmp_path, "p.jsonl", lines(rows))
+    assert [p.group for p in load_prompts(Dataset(source=source, group_field="meta.thread"))] == [
+        "t",
+        None,
+    ]
+    with pytest.raises(DatasetError, match=r"dataset\.group_field: .*meta\.thred"):
         load_prompts(Dataset(source=source, group_field="meta.thred"))
 
 

@@ -1,16 +1,22 @@
 """Facts about what `make run` sends and brings back, and what `make reset` takes away."""
 
 import json
+import os
+import shutil
+import subprocess
+import threading
+import time
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from sandbox_server import Sandbox
+from sandbox_server import ROOT, Sandbox
 
 from include import storage
 from include.config_files import example, resolve_config
 from include.storage import RunFolder
 from scripts import local
+from scripts import run as run_script
 from scripts.run import copy_results, load
 
 
@@ -58,8 +64,53 @@ def test_reset_deletes_what_was_made_and_nothing_else(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     for name in ("sandbox.log", "airflow.settings", "airflow.session", "start.lock"):
         (tmp_path / name).write_text("")
+    for name in ("poetry.lock", "mine.log"):
+        (tmp_path / name).write_text("mine")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "bench").symlink_to(elsewhere)
     local.forget(place)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"notes.txt", "poetry.lock", "mine.log", "elsewhere"}
+
+
+@pytest.mark.parametrize("flags", [["-C"], ["-s", "-C"], ["--no-print-directory", "-C"], ["-sC"]])
+def test_paths_begin_where_make_is_called_from(tmp_path: Path, flags: list[str]) -> None:
+    shutil.copy(ROOT / "dags/evaluations/qwen-vs-claude.yaml", tmp_path / "mine.yaml")
+    ran = subprocess.run(
+        ["make", *flags, str(ROOT), "render", "CONFIG=mine.yaml"],
+        cwd=tmp_path,
+        env={**os.environ, "PWD": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "# digest" in ran.stdout, ran.stderr
+    assert "qwen-vs-claude" in ran.stdout
+
+
+def test_a_folder_that_cannot_be_written_to_is_found_out_first(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        run_script._check_writable(tmp_path / "file")
+    run_script._check_writable(tmp_path / "new/folder")
+    assert list((tmp_path / "new/folder").iterdir()) == []
+
+
+def test_two_starts_of_one_copy_wait_for_each_other(tmp_path: Path) -> None:
+    place, told = local.Place(tmp_path, 8080, 4566), list[str]()
+
+    def second() -> None:
+        with local._alone(place):
+            told.append("second")
+
+    thread = threading.Thread(target=second)
+    with local._alone(place):
+        thread.start()
+        time.sleep(0.2)
+        told.append("first")
+    thread.join(10)
+    assert told == ["first", "second"]
 
 
 def test_results_that_cannot_be_copied_are_named_with_where_they_are(

@@ -41,7 +41,11 @@ def main() -> int:
     from include.sandbox.server import build
 
     port = listening.getsockname()[1]
-    app = build(settings, f"http://127.0.0.1:{port}")
+    try:
+        app = build(settings, f"http://127.0.0.1:{port}")
+    except SettingsError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        return 2
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=75)
     uvicorn.Server(config).run(sockets=[listening])
     return 0

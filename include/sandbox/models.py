@@ -53,6 +53,8 @@ class Recordings:
                 f'"preference": {{"model": 1.0 to 2.0}} where it is known: {error!r}'
             ) from None
         known = self._rows.setdefault(prompt, {"responses": {}, "preference": {}})
+        if preference and known["preference"]:
+            raise SettingsError(f"{place}: an earlier row has a preference for this prompt, too")
         known["responses"] |= responses
         known["preference"] |= preference
 

@@ -57,7 +57,7 @@ CASES: list[Case] = [
     no("no candidates", {"candidates": []}, "candidates", "at least 1"),
     no("100,000 candidates", {"candidates": ["claude"] * 10**5}, "candidates", "at most 100"),
     no("a candidate twice", {"candidates": ["claude", "claude"]}, "claude is there twice"),
-    no("candidates as text", {"candidates": "claude"}, "candidates", "valid list"),
+    no("candidates as text", {"candidates": "claude"}, "candidates", "expected a list"),
     no("a provider of nobody", {"baseline": {"provider": ["x"]}}, "sagemaker, bedrock or resp"),
     no("an empty model", {"baseline": {}}, "baseline.provider", "found nothing"),
     no("a limit of 10^400", {"dataset": {"source": "p", "limit": 10**400}}, "dataset.limit"),
@@ -107,10 +107,10 @@ CASES: list[Case] = [
 ]
 
 WHOLE: list[Case] = [
-    no("nothing", None, "conf", "valid dictionary"),
-    no("a list", [], "conf", "valid dictionary"),
-    no("a text", "qwen-vs-claude", "conf", "valid dictionary"),
-    no("bytes", b"{}", "conf", "valid dictionary"),
+    no("nothing", None, "conf", "expected keys"),
+    no("a list", [], "conf", "expected keys"),
+    no("a text", "qwen-vs-claude", "conf", "expected keys"),
+    no("bytes", b"{}", "conf", "expected keys"),
     no("an empty conf", {}, "dataset: is needed", "evaluation: is needed"),
 ]
 """Given as the whole conf."""
