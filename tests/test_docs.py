@@ -7,11 +7,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
+from pydantic import BaseModel, ValidationError
 
 from include import config_files, errors
+from include.config import Environment, Evaluation
+from include.files import read_yaml
 from scripts import local, schemas
 
 ROOT = Path(__file__).parent.parent
@@ -76,9 +79,34 @@ def test_every_error_is_told_with_what_to_do(handbook: str) -> None:
     assert len(kinds) >= 11
 
 
-def test_the_readmes_evaluation_resolves() -> None:
+def test_the_readmes_evaluation_resolves(tmp_path: Path) -> None:
     (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert config_files.resolve_config(yaml.safe_load(block), environ={}).gate.margin == 0.05
+    path = tmp_path / "my-evaluation.yaml"
+    path.write_text(block)
+    read = config_files.read_config(path)
+    assert config_files.resolve_config(read, environ={}).gate.margin == 0.05
+
+
+def test_every_piece_of_yaml_in_the_documents_has_keys_that_exist() -> None:
+    pieces = [
+        (page.name, piece)
+        for page in HANDBOOK
+        for piece in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
+    ]
+    assert len(pieces) >= 4
+    for page, piece in pieces:
+        data = read_yaml(piece).data
+        found = [mistakes(kind, data) for kind in (Evaluation, Environment)]
+        assert [] in found, (page, piece, found)
+
+
+def mistakes(kind: type[BaseModel], data: Any) -> list[Any]:
+    """Return what is wrong with a piece, but for what it lacks."""
+    try:
+        kind.model_validate(data)
+    except ValidationError as error:
+        return [each for each in error.errors() if each["type"] != "missing"]
+    return []
 
 
 def test_the_production_example_is_a_whole_environment(tmp_path: Path) -> None:
@@ -100,7 +128,7 @@ def test_commands_refuse_a_wrong_config_and_render_prints_a_good_one(tmp_path: P
     command = [sys.executable, "-m", "scripts.render"]
     good = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert good.stdout.startswith("# digest ")
-    assert yaml.safe_load(good.stdout)["environment"]["name"] == "sandbox"
+    assert read_yaml(good.stdout).data["environment"]["name"] == "sandbox"
     (tmp_path / "bad.json").write_text(json.dumps({"evaluation": "x"}))
     bad = subprocess.run(
         [*command, "--config", str(tmp_path / "bad.json")],

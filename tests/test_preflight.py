@@ -916,6 +916,27 @@ def test_a_model_that_bedrock_does_not_have_is_refused_unless_a_profile_may_lead
     assert "Bedrock has no nobody.knows-this in us-east-1" in found.message
 
 
+@pytest.mark.parametrize(
+    ("model_id", "region", "warned"),
+    [
+        ("us.anthropic.claude-sonnet-4-6", "ap-northeast-1", True),
+        ("eu.anthropic.claude-sonnet-4-6", "us-east-1", True),
+        ("us.anthropic.claude-sonnet-4-6", "us-west-2", False),
+        ("global.anthropic.claude-sonnet-4-6", "ap-northeast-1", False),
+        ("anthropic.claude-sonnet-4-6", "ap-northeast-1", False),
+    ],
+)
+def test_a_profile_of_another_part_of_the_world_is_warned_of(
+    model_id: str, region: str, warned: bool, sandbox: Sandbox
+) -> None:
+    asked = {"name": "b", "provider": "bedrock", "model_id": model_id}
+    given = config({"region": region}, candidates=[asked])
+    (found,) = bedrock_models.check(given, sandbox.client("bedrock"))
+    assert ("another part of the world" in found.message) == warned
+    if region == "ap-northeast-1" and warned:
+        assert found.fix == "write one that begins with apac. or jp. or au. or global."
+
+
 def test_an_ended_model_is_refused_behind_a_profile_too(sandbox: Sandbox) -> None:
     ended = BedrockModel.model_construct(
         name="b", provider="bedrock", model_id="us.anthropic.claude-3-7-sonnet-20250219-v1:0"

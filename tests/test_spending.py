@@ -4,7 +4,7 @@ import copy
 import json
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -218,6 +218,28 @@ def test_an_endpoint_that_the_janitor_has_deleted_costs_nothing_any_more(
     after = amounts(run)
     time.sleep(0.5)
     assert amounts(run) == after
+
+
+def test_an_endpoint_of_an_earlier_config_costs_until_it_is_gone(aws: Sandbox, rows: str) -> None:
+    run, deployment = reserved(aws, rows)
+    with pytest.raises(TaskDeferred):
+        operator(DeployEndpointOperator, run, deployment).execute({})
+    name, sagemaker = deployment["endpoint_name"], aws.client("sagemaker")
+    in_service(aws, name)
+    variant = {"InstanceType": "ml.g5.2xlarge", "InitialInstanceCount": 1}
+    long_ago = datetime(2026, 1, 1, tzinfo=UTC)
+    spending.endpoint_created(run.folder, "tiny", f"{name}-old", variant, long_ago)
+    sagemaker.create_endpoint(EndpointName=f"{name}-old", EndpointConfigName=name)
+    delete = operator(DeleteEndpointOperator, run, deployment)
+    delete.execute({})
+    assert spending.open_endpoints(run.folder, "tiny") == {f"{name}-old"}
+    in_service(aws, f"{name}-old")
+    sagemaker.delete_endpoint(EndpointName=f"{name}-old")
+    sagemaker.get_waiter("endpoint_deleted").wait(
+        EndpointName=f"{name}-old", WaiterConfig={"Delay": 1, "MaxAttempts": 20}
+    )
+    delete.execute({})  # cleared, after somebody has deleted it by hand
+    assert spending.open_endpoints(run.folder, "tiny") == set()
 
 
 def test_without_prices_nothing_is_noted_and_the_cost_is_null(
