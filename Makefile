@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # Where make was called: relative paths of CONFIG and OUT start there, with `make -C` too.
-CALLER := $(if $(shell tr '\0' '\n' < /proc/$$PPID/cmdline | grep -E '^(-[a-zA-Z]*C|--directory)'),$(PWD),$(CURDIR))
+CALLER := $(if $(shell tr '\0' '\n' < /proc/$$PPID/cmdline 2>/dev/null | grep -E '^(-[a-zA-Z]*C|--dir)'),$(PWD),$(CURDIR))
 
 export STATE_DIR AIRFLOW_PORT SANDBOX_PORT
 

@@ -145,8 +145,11 @@ def dag(dag_id: str, evaluation: dict[str, Any] | None) -> DAG:
 def when(schedule: dict[str, Any]) -> Any:
     """Return what starts the runs: times, updated assets, either, or nothing but people."""
     # Only named, not made: another DAG's asset of that name may have a URI of its own.
-    named = schedule.get("assets", [])
-    assets = [Asset.ref(uri=each) if "://" in each else Asset.ref(name=each) for each in named]
+    named = {each: Asset(each) for each in schedule.get("assets", [])}  # as Airflow spells them
+    assets = [
+        Asset.ref(uri=asset.uri) if "://" in each else Asset.ref(name=asset.name)
+        for each, asset in named.items()
+    ]
     times = None
     if schedule.get("cron"):
         times = CronTriggerTimetable(schedule["cron"], timezone=schedule.get("timezone", "UTC"))

@@ -44,12 +44,6 @@ def _model(model: BedrockModel, bedrock: Any, region: str) -> list[Finding]:
         message = f"{model.model_id} is of the account's own making; its life is not looked at"
         return [Finding("warning", what, message)]
 
-    prefix, belongs = model.model_id.partition(".")[0], GEOGRAPHIES.get(region.partition("-")[0])
-    if belongs and prefix in PROFILE_REGIONS and prefix not in belongs:
-        message = f"{model.model_id} is a profile of another part of the world than {region}"
-        fix = f"write one that begins with {' or '.join(f'{each}.' for each in belongs)}"
-        return [Finding("warning", what, message, fix)]
-
     def look() -> list[Finding]:
         try:
             details = bedrock.get_foundation_model(modelIdentifier=foundation)["modelDetails"]
@@ -69,7 +63,17 @@ def _model(model: BedrockModel, bedrock: Any, region: str) -> list[Finding]:
             return [Finding("refused", what, message, fix)]
         return [_lifecycle(what, model.model_id, details.get("modelLifecycle") or {})]
 
-    return attempt(what, "bedrock:GetFoundationModel", look)
+    return [*_geography(model, what, region), *attempt(what, "bedrock:GetFoundationModel", look)]
+
+
+def _geography(model: BedrockModel, what: str, region: str) -> list[Finding]:
+    """Warn of an inference profile that Bedrock hardly has in a region."""
+    prefix, belongs = model.model_id.partition(".")[0], GEOGRAPHIES.get(region.partition("-")[0])
+    if not belongs or prefix not in PROFILE_REGIONS or prefix in belongs:
+        return []
+    message = f"{model.model_id} is a profile of another part of the world than {region}"
+    fix = f"write one that begins with {' or '.join(f'{each}.' for each in belongs)}"
+    return [Finding("warning", what, message, fix)]
 
 
 def led_to(model: BedrockModel, bedrock: Any) -> list[str]:

@@ -9,16 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from itertools import combinations
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     field_validator,
     model_validator,
@@ -26,6 +23,7 @@ from pydantic import (
 
 from include.names import TAKEN
 from include.prices import Prices
+from include.strict import Strict
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 SANDBOX_ACCOUNT = "000000000000"
@@ -39,30 +37,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Days = Annotated[int, Field(ge=1, le=36_500)]
 Budget = Annotated[float, Field(gt=0)]
-
-
-class Strict(BaseModel):
-    """Unknown keys are errors, and nothing changes once it is read."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _truth_is_no_number(cls, data: Any) -> Any:
-        for name, field in cls.model_fields.items():
-            value = data.get(name) if isinstance(data, Mapping) else None
-            kinds = _kinds(field.annotation) if isinstance(value, bool) else set()
-            if kinds & {int, float} and bool not in kinds:
-                raise ValueError(f"{name}: expected a number, found {str(value).lower()}")
-        return data
-
-
-def _kinds(annotation: Any) -> set[Any]:
-    """Return the types that an annotation is made of."""
-    inner = get_args(annotation)
-    return set().union(*map(_kinds, inner)) if inner else {annotation}
 
 
 class Vpc(Strict):
@@ -691,7 +665,7 @@ class RunConfig(Strict):
     generation: Generation
     judge: Judge
     gate: Gate
-    alerts: list[Alert] = []
+    alerts: list[Alert] = Field([])
     prices: Prices | None = None
     """Those that the run needs; None: there is no price file."""
     budget_usd: float | None = None

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from difflib import get_close_matches
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -85,12 +84,6 @@ def load_evaluation(path: Path) -> dict[str, Any]:
     """
     data, source = _read(path)
     checked: Evaluation = _check(Evaluation, data, source)
-    slack = any(alert.channel == "slack" for alert in checked.alerts)
-    if slack and find_spec("airflow.providers.slack") is None:
-        raise ConfigError(
-            f"{source.at(('alerts',))}: alerts: channel slack needs the package "
-            "apache-airflow-providers-slack, which is not installed here"
-        )
     if checked.schedule:  # what Airflow gets of it has the types that it expects
         data["schedule"] = checked.schedule.model_dump(exclude_unset=True)
     return data
@@ -395,6 +388,10 @@ def _problem(model: Any, data: Any, error: Any, source: _Source) -> str:
         message = f"expected sagemaker, bedrock or responses, found {tag or 'nothing'}"
     elif error["type"] == "string_type" and place[-1:] == ("account_id",):
         message = "expected 12 digits in quotes; without quotes YAML reads a number"
+    elif error["type"] == "string_type" and isinstance(error["input"], Mapping):
+        message = (
+            f"expected text; one that begins with {{ needs quotes, found {short(error['input'])}"
+        )
     elif error["type"] in WANTED:
         message = f"{WANTED[error['type']]}, found {_found(error['input'])}"
     else:
@@ -420,8 +417,6 @@ WANTED = {
 def _found(value: Any) -> str:
     if value is None:
         return "nothing: write it, or take the line away; what begins with # needs quotes"
-    if isinstance(value, Mapping):
-        return f"{short(value)}; a text that begins with {{ needs quotes"
     if isinstance(value, int | float | date) and not isinstance(value, bool):
         return f"{value} (read as {type(value).__name__})"
     return short(value)

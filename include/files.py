@@ -72,8 +72,8 @@ def read_yaml(text: str) -> Document:
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}: " if mark else ""
+        marks = [each.line + 1 for each in (error.context_mark, error.problem_mark) if each]
+        where = f"line {' to '.join(map(str, sorted(set(marks))))}: " if marks else ""
         said = ", ".join(filter(None, (error.context, error.problem)))
         raise ValueError(f"{where}{said}; {LIKELY}") from None
     except yaml.YAMLError as error:
@@ -95,8 +95,8 @@ def is_deep(data: Any, levels: int = MOST_LEVELS) -> bool:
 
 
 LIKELY = (
-    "a value that begins with * & @ % { or [, or has a colon and a space in it, needs quotes, and "
-    "keys of one level begin in one column"
+    "a value that begins with * & @ % { or [, or has a colon and a space in it, needs quotes; "
+    "quotes and brackets are closed; keys of one level begin in one column, without tabs"
 )
 """What is wrong with most texts that cannot be read."""
 

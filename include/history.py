@@ -22,6 +22,14 @@ def accept(folder: RunFolder, started_at: str) -> str:
     return home.write(f"accepted/{moment(started_at)}_{slug}.json", json.dumps({"run": slug}))
 
 
+def withdraw(folder: RunFolder) -> None:
+    """Take back that a run was accepted: it was cleared, and has to be accepted anew."""
+    home, slug = _home(folder)
+    for note in _notes(home):
+        if is_note_of(note, slug):
+            home.write(note, json.dumps({"run": slug, "withdrawn": True}))
+
+
 def last_accepted(folder: RunFolder, started_at: str) -> RunFolder | None:
     """Return the folder of the accepted run that started last before this one.
 
@@ -55,7 +63,7 @@ def _notes(home: RunFolder) -> list[str]:
 def _last(home: RunFolder, notes: Sequence[str]) -> RunFolder | None:
     for note in reversed(notes):
         run = RunFolder(home.s3, home.at(note.partition("_")[2].removesuffix(".json")))
-        if run.names(storage.SUMMARY):
+        if run.names(storage.SUMMARY) and not (home.read_json(note) or {}).get("withdrawn"):
             return run
     return None
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from include.config import Strict
 from include.errors import ConfigError
 from include.files import read_yaml
+from include.strict import Strict
 
 FILE = Path(__file__).with_suffix(".yaml")
 VARIABLE = "NOVA_JUDGE_TABLE"

@@ -405,6 +405,12 @@ def _used(job: JudgeJob, job_name: str) -> str:
     return f"judge/{job['key']}/{job_name}/summarized-{job['token']}"
 
 
+def forget_comparisons(folder: RunFolder) -> None:
+    """Take back all comparisons of a run that begins anew: none of them answers its question."""
+    for name in folder.names("comparisons/"):
+        folder.write(name, b"null")
+
+
 def forget_comparison(run: Run, key: str) -> None:
     """Take back a comparison that is about to be made anew: if that fails, there is none."""
     if run.folder.names(_comparison(key)):

@@ -42,6 +42,8 @@ COLOURS = {
 }
 """What each colour is for, as a page with colours of its own calls it."""
 NAME_LENGTH = 24
+MOST_ROWS = 100
+"""Of one drawing: more take a minute and a gigabyte, and nobody reads them."""
 NOTHING = "nothing to show"
 
 Row = dict[str, str | float | None]
@@ -311,15 +313,17 @@ def forest(comparisons: Sequence[Comparison], threshold: float | None = None) ->
             (each.candidate, row.category, row.win_rate, row.counts.pairs)
             for row in each.by_category
         ]
+    drawn = found if len(found) <= MOST_ROWS else _without_categories(found)
+    more = len(found) - len(drawn)
     levels = sorted({level(rate.confidence_level) for *_, rate, _ in found})
     baseline = comparisons[0].baseline if comparisons else "the baseline"
 
     def paint(axes: Axes) -> None:
         _scale(axes, threshold)
-        for place, (candidate, category, rate, pairs) in enumerate(found):
+        for place, (candidate, category, rate, pairs) in enumerate(drawn):
             _forest_row(axes, place, _name(category or candidate, 30), rate, pairs, not category)
         axes.set_yticks([])
-        axes.set_ylim(max(1, len(found)) - 0.45, -0.8)
+        axes.set_ylim(max(1, len(drawn)) - 0.45, -0.8)
         axes.set_xlabel(
             f"pairs won, % (ties half), with {' and '.join(levels) or 'no'} interval", color=INK
         )
@@ -330,13 +334,22 @@ def forest(comparisons: Sequence[Comparison], threshold: float | None = None) ->
         unit="pairs",
         text="Win rates: "
         + "; ".join(
-            f"{category or candidate} {_told(rate)}" for candidate, category, rate, _ in found
+            f"{category or candidate} {_told(rate)}" for candidate, category, rate, _ in drawn
         )
         + ".",
         rows=[_rate_row(*row) for row in found],
         paint=paint,
-        height=1.1 + 0.5 * max(1, len(found)),
+        height=1.1 + 0.5 * max(1, len(drawn)),
+        note=f"{more:,} categories are too many to draw; the numbers have them all."
+        if more
+        else "",
     )
+
+
+def _without_categories(
+    found: Sequence[tuple[str, str, WinRate, int | None]],
+) -> list[tuple[str, str, WinRate, int | None]]:
+    return [row for row in found if not row[1]]
 
 
 def _forest_row(
@@ -430,8 +443,13 @@ BOTH_ORDERS = [
 """What both orders of a pair can come to, and how it is drawn."""
 
 
-def orders(comparison: Comparison) -> Panel:
-    """What the judge said of the same pair in both orders: where it follows the position."""
+def orders(comparison: Comparison) -> Panel | None:
+    """What the judge said of the same pair in both orders: where it follows the position.
+
+    None where the judge has not told.
+    """
+    if not comparison.orders:
+        return None
     labels = [label for label, _ in BOTH_ORDERS]
     counted = dict.fromkeys(labels, 0)
     for each in comparison.orders:
@@ -753,4 +771,9 @@ def _short(text: str, length: int) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "not known" if value is None else f"{100 * value:.1f} %"
+    """A share with one digit, with more where that would be 0, 50 or 100 and it is not."""
+    if value is None:
+        return "not known"
+    short = f"{100 * value:.1f}"
+    whole = math.isclose(float(short), 100 * value, abs_tol=1e-9)
+    return f"{short} %" if float(short) not in (0, 50, 100) or whole else percent(value)

@@ -6,25 +6,21 @@ from collections.abc import Collection
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from include.strict import Strict
 
 Price = Annotated[float, Field(ge=0)]
 
 
-class _Strict(BaseModel):
-    """Unknown keys are errors, and nothing changes once it is read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class InstancePrices(_Strict):
+class InstancePrices(Strict):
     """One SageMaker instance type, per instance and hour."""
 
     training: Price | None = Field(None, description="In a training job: the judge's.")
     hosting: Price | None = Field(None, description="Behind an endpoint.")
 
 
-class ModelPrices(_Strict):
+class ModelPrices(Strict):
     """One Bedrock model, per million tokens."""
 
     input: Price | None = Field(None, description="What the model reads.")
@@ -33,7 +29,7 @@ class ModelPrices(_Strict):
     batch_output: Price | None = Field(None, description="What it writes in a batch job.")
 
 
-class Prices(_Strict):
+class Prices(Strict):
     """A price file."""
 
     priced_at: date = Field(description="Day on which these were AWS's prices.")

@@ -75,9 +75,11 @@ class Rows:
 
     def has(self, column: str) -> bool:
         """Say whether one of the first rows has such a column; a dot reaches into a nested one."""
-        if column in self.columns:
-            return True
-        return any(value(row, column, ABSENT) is not ABSENT for row in islice(self, PEEKED))
+        top = column.split(".")[0]
+        if column in self.columns or top not in self.columns:
+            return column in self.columns
+        known = [row for row in islice(self, PEEKED) if row.get(top) is not None]
+        return not known or any(value(row, column, ABSENT) is not ABSENT for row in known)
 
     def check_columns(self, wanted: Iterable[tuple[str, str]]) -> None:
         """Refuse columns that no row has, with the nearest that there is.

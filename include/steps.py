@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from itertools import islice
 from logging import getLogger
 from typing import Any
@@ -86,6 +87,7 @@ def resolve(
     refused = preflight.refusals(preflight.bucket(environment, client("s3")))
     if refused:
         raise ConfigError(f"this run has nowhere to write to:\n{refused}")
+    _check_channels(config)
     read = partial(storage.read_uri, client("s3"))
     asked = [recipes.load(each.recipe, each.overrides, read=read) for each in config.judges]
     judge.image_uri(environment)
@@ -94,6 +96,7 @@ def resolve(
     folder = RunFolder(client("s3"), uri)
     stored = {"config": config.model_dump(mode="json", by_alias=True), "digest": config.digest()}
     folder.write(storage.CONFIG, json.dumps(stored, indent=2))
+    judging.forget_comparisons(folder)
     for name, recipe in zip(storage.RECIPES, asked, strict=False):
         folder.write(name, recipes.to_yaml(recipe), "application/yaml")
     if not config.store_text:
@@ -110,6 +113,16 @@ def resolve(
     }
 
 
+def _check_channels(config: RunConfig) -> None:
+    """Refuse alerts that nobody would get, before there is something to tell."""
+    wanted = any(alert.channel == "slack" for alert in config.alerts)
+    if wanted and find_spec("airflow.providers.slack") is None:
+        raise ConfigError(
+            "alerts: channel slack needs the package apache-airflow-providers-slack, which is not "
+            "installed in this Airflow"
+        )
+
+
 def load_prompts(run: Run) -> list[Shard]:
     """Read the data set into `prompts/` and cut the work of every model into shards.
 
@@ -118,6 +131,7 @@ def load_prompts(run: Run) -> list[Shard]:
     """
     from include.prompts import open_prompts
 
+    judging.forget_comparisons(run.folder)
     size, sha256 = run.config.generation.shard_size, hashlib.sha256()
     blocks: list[int] = []
     count = conversations = 0
@@ -333,7 +347,9 @@ def generate(run: Run, deployments: Sequence[Deployment], shard: Shard) -> Gener
         GenerationError: Too many of its responses cannot be used, or asking was given up.
     """
     model = run.model(shard["model"])
-    deployment = next(d for d in deployments if d["model"] == model.name)
+    deployment = next((d for d in deployments if d["model"] == model.name), None)
+    if deployment is None:
+        raise DeploymentError(f"{model.name} has no endpoint: its deploy task was ended by hand")
     if "error" in deployment:
         raise DeploymentError(f"{model.name} has no endpoint: {deployment['error']}")
     if isinstance(model, ResponsesModel):
@@ -417,6 +433,7 @@ def gate(run: Run, summary_uri: str | None, approved: bool | None = None) -> Out
         removed = texts.remove(run.folder)
         log.info("Texts removed: %d objects, %d bytes", removed.objects, removed.bytes)
     run.folder.write(storage.ENDED, json.dumps({"run_id": run.record["run_id"]}))
+    history.withdraw(run.folder)  # what an earlier pass of a cleared run came to
 
     if summary_uri is None:
         raise ResultsError("the run was ended before its report, so there is no verdict")

@@ -462,7 +462,7 @@ def _remembered(place: Place, name: str) -> str | None:
 def forget(place: Place) -> None:
     """Delete what the commands have made below `STATE_DIR`, and nothing that was there before."""
     files = (f"{part}.{kind}" for part in PARTS for kind in ("log", "session", "settings"))
-    for name in (*PARTS, "runs", "bench", *files, LOCK):
+    for name in (*PARTS, "runs", *files, LOCK):
         path = place.state / name
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -106,12 +106,29 @@ def test_totals_alone_are_drawn_as_judgments(figures):
 )
 def test_degenerate_numbers_are_drawn(comparison):
     drawn = charts.draw([comparison], threshold=0.45)
-    assert {"charts/evaluation_metrics.png", "charts/win_rates.svg", "charts/orders.csv"} <= set(
-        drawn.files
-    )
+    assert {"charts/evaluation_metrics.png", "charts/win_rates.svg"} <= set(drawn.files)
+    assert ("charts/orders.csv" in drawn.files) == bool(comparison.orders), "or nobody has told"
     for drawing in drawn.drawings:
         root = ElementTree.fromstring(drawing.svg)
         assert root.tag == "svg" and drawing.panel.text and drawing.panel.unit
+
+
+def test_more_categories_than_anybody_reads_are_numbers_and_no_drawing():
+    result = make(30, 20)
+    (row, *_) = make(30, 20, category=lambda n: "a").by_category
+    many = replace(result, by_category=[replace(row, category=f"c{n}") for n in range(300)])
+    panel = panels.forest([many])
+    assert panel.height < 2 and len(panel.rows) == 301
+    assert panel.note == "300 categories are too many to draw; the numbers have them all."
+
+
+def test_a_share_is_not_rounded_onto_what_decides():
+    assert [panels._share(each) for each in (0.50021, 0.5, 0.0001, 0.774)] == [
+        "50.02 %",
+        "50.0 %",
+        "0.01 %",
+        "77.4 %",
+    ]
 
 
 def test_every_chart_is_png_svg_and_csv():

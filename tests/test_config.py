@@ -81,8 +81,9 @@ def test_tags_that_aws_refuses_are_refused_before(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"judge": {"canaries": True}}, "canaries: expected a number, found true"),
-        ({"dataset": {"source": "p.jsonl", "limit": True}}, "limit: expected a number, found true"),
+        ({"judge": {"canaries": True}}, "judge.canaries: should be a valid integer"),
+        ({"dataset": {"source": "p.jsonl", "limit": True}}, "an integer, found 'true'"),
+        ({"budget_usd": True}, "budget_usd: should be a valid number"),
         ({"gate": None}, "gate: expected keys with their values, found nothing"),
         ({"candidates": "claude"}, "candidates: expected a list, such as [a, b], found 'claude'"),
         ({"schedule": {"assets": ["a"], "catchup_from": "2026-01-01"}}, "catchup_from needs cron"),

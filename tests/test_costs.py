@@ -97,7 +97,7 @@ def test_a_budget_is_an_amount(tmp_path: Path, budget: Any) -> None:
             ["prices.yaml:5: models.m.input", "greater than or equal to 0"],
         ),
         ("region: us-east-1\n", ["priced_at: is needed"]),
-        ("priced_at: soon\nregion: us-east-1\n", ["prices.yaml:1: priced_at", "date"]),
+        ("priced_at: soon\nregion: us-east-1\n", ["prices.yaml:1: priced_at", "expected a day"]),
         ("priced_at: 2026-11-25\nregion: us-east-1\ncurrency: EUR\n", ["currency", "USD"]),
         ("priced_at: 2026-11-25\nregion: eu-west-1\n", ["prices.yaml:2", "prices of eu-west-1"]),
         ("- 1\n", ["prices.yaml: expected keys and values"]),
@@ -220,6 +220,13 @@ def test_a_missing_price_refuses_a_budget_and_without_one_makes_the_cost_unknown
     assert notices == [
         Notice("cost_unknown", f"the cost is not known: the price file has no {key}")
     ]
+
+
+def test_a_price_is_a_number_not_a_truth(tmp_path: Path) -> None:
+    prices = copy.deepcopy(PRICES)
+    prices["models"][CLAUDE]["input"] = True
+    with pytest.raises(ConfigError, match=r"input: should be a valid number"):
+        priced(tmp_path, prices)
 
 
 def test_a_budget_needs_the_prices_of_what_a_batch_job_leaves_out(tmp_path: Path) -> None:

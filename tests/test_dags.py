@@ -145,7 +145,7 @@ def test_runs_start_by_time_by_asset_or_by_both(tmp_path: Path) -> None:
     later = {"catchup_from": date(2026, 1, 5), "max_active_runs": 3}
     for name, schedule in {
         "time": cron,
-        "asset": {"assets": ["registry", "s3://bucket/new"]},
+        "asset": {"assets": ["registry", "s3://bucket/new/"]},
         "both": {**cron, "assets": ["registry"], **later},
         "never": None,
     }.items():

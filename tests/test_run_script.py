@@ -66,12 +66,15 @@ def test_reset_deletes_what_was_made_and_nothing_else(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     for name in ("poetry.lock", "mine.log"):
         (tmp_path / name).write_text("mine")
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (tmp_path / "bench").symlink_to(elsewhere)
+    for name in ("bench", "elsewhere"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.py").write_text("mine")
+    shutil.rmtree(tmp_path / "runs")
+    (tmp_path / "runs").symlink_to(tmp_path / "elsewhere")
     local.forget(place)
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"notes.txt", "poetry.lock", "mine.log", "elsewhere"}
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    mine = {"notes.txt", "poetry.lock", "mine.log", "bench/mine.py", "elsewhere/mine.py"}
+    assert left == mine and not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("flags", [["-C"], ["-s", "-C"], ["--no-print-directory", "-C"], ["-sC"]])
@@ -93,6 +96,8 @@ def test_a_folder_that_cannot_be_written_to_is_found_out_first(tmp_path: Path) -
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         run_script._check_writable(tmp_path / "file")
+    with pytest.raises(OSError, match="/proc"):  # is there, and takes no file, not even root's
+        run_script._check_writable(Path("/proc"))
     run_script._check_writable(tmp_path / "new/folder")
     assert list((tmp_path / "new/folder").iterdir()) == []
 

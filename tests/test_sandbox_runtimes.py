@@ -142,6 +142,20 @@ def test_recordings_of_one_prompt_are_put_together_and_a_wrong_row_is_named(
     path.write_text("\n".join(map(json.dumps, rows)))
     known = Recordings(path)
     assert (known.response("Why?", "a"), known.response("Why?", "b")) == ("Because.", "So.")
+    both = [
+        {
+            "prompt": "Why?",
+            "responses": {"a": "Because.", name: f"{name}."},
+            "preference": {name: n},
+        }
+        for name, n in (("b", 1.2), ("c", 1.8))
+    ]
+    path.write_text("\n".join(map(json.dumps, both)))
+    assert Recordings(path).preference_for_b("Why?", "Because.", "c.") == 1.8
+    other = {"prompt": "Why?", "responses": {"b": "b.", "d": "d."}, "preference": {"d": 1.9}}
+    path.write_text("\n".join(map(json.dumps, [*both, other])))
+    with pytest.raises(SettingsError, match="a candidate here and a baseline elsewhere"):
+        Recordings(path)
     path.write_text(json.dumps(rows[0]) + "\n" + json.dumps({"prompt": "What?"}))
     with pytest.raises(SettingsError, match=r"rows\.jsonl:2: expected"):
         Recordings(path)

@@ -302,6 +302,40 @@ def test_two_runs_are_compared_prompt_by_prompt(
     assert "cannot be compared pair by pair" in again.text
 
 
+def test_a_cleared_run_shows_its_progress_and_not_its_last_verdict(
+    client: TestClient, finished: RunFolder, known: AirflowRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = replace(known, state="running", stages=[Stage("report", {"success": 1})])
+    monkeypatch.setattr(installation, "find_run", lambda d, r: waiting)
+    shown = client.get(RUN).text
+    assert "candidate better" in shown
+    assert 'http-equiv="refresh"' not in shown, "whoever reads the report keeps the place"
+    for anew in (
+        replace(waiting, stages=[Stage("report", {"waiting": 1})]),
+        replace(waiting, record={**known.record, "started_at": "2027-01-01T00:00:00+00:00"}),
+    ):
+        monkeypatch.setattr(installation, "find_run", lambda d, r, anew=anew: anew)
+        shown = client.get(RUN).text
+        assert "candidate better" not in shown and 'http-equiv="refresh"' in shown
+
+
+def test_two_runs_are_compared_in_the_order_in_which_they_were(
+    client: TestClient, output: RunFolder, finished: RunFolder
+) -> None:
+    later = make_summary(
+        make_comparison(),
+        dag_id=DAG,
+        run_id="later",
+        evaluation="nightly",
+        started_at="2026-01-07T06:00:00Z",
+    )
+    overview.add(output, trend.rows(later, RunFolder(output.s3, output.at("nightly/later"))))
+    for a, b in ((RUN_ID, "later"), ("later", RUN_ID)):
+        shown = client.get("/evaluations/sandbox/nightly", params={"a": a, "b": b}).text
+        chosen = re.findall(r'<option value="([^"]+)" selected', shown)
+        assert [html.unescape(each) for each in chosen] == [RUN_ID, "later"]
+
+
 def test_every_run_can_be_compared_whichever_candidates_it_had(
     client: TestClient, output: RunFolder, finished: RunFolder
 ) -> None:

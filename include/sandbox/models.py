@@ -44,17 +44,18 @@ class Recordings:
     def _add(self, line: bytes, place: str) -> None:
         """Take a row; several rows of one prompt, as of one model each, are put together."""
         try:
-            row = json.loads(line)
+            row = {"preference": {}, **json.loads(line)}
             prompt, responses = row["prompt"], dict(row["responses"])
-            preference = {name: float(one) for name, one in row.get("preference", {}).items()}
+            preference = {name: float(one) for name, one in row["preference"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SettingsError(
                 f'{place}: expected {{"prompt": "...", "responses": {{"model": "..."}}}}, and '
                 f'"preference": {{"model": 1.0 to 2.0}} where it is known: {error!r}'
             ) from None
         known = self._rows.setdefault(prompt, {"responses": {}, "preference": {}})
-        if preference and known["preference"]:
-            raise SettingsError(f"{place}: an earlier row has a preference for this prompt, too")
+        one, other = (set(each["responses"]) - set(each["preference"]) for each in (known, row))
+        if one & set(preference) or other & set(known["preference"]):
+            raise SettingsError(f"{place}: a model is a candidate here and a baseline elsewhere")
         known["responses"] |= responses
         known["preference"] |= preference
 

@@ -155,13 +155,17 @@ def evaluation(
         name: [each for each in seen if each.candidate == name]
         for name in dict.fromkeys(each.candidate for each in seen)
     }
+    runs = pages.runs(seen)
+    order = [each.run_id for each in runs]
+    if a in order and b in order:
+        a, b = sorted((a, b), key=order.index)
     return page(
         request,
         "evaluation",
         environment=environment,
         evaluation=evaluation,
         candidates=candidates,
-        runs=pages.runs(seen),
+        runs=runs,
         sparks={name: pages.spark(points) for name, points in candidates.items()},
         a=a,
         b=b,
@@ -197,6 +201,8 @@ def run(request: Request, user: GetUserDep, dag_id: str, run_id: str) -> Respons
     summary = progress = cost = None
     if folder:
         summary = folder.read_json(storage.SUMMARY)
+        if summary and not known.has_reported(summary["started_at"]):
+            summary = None  # that of an earlier pass
         names = folder.names("progress/") if not summary else []
         progress = [json.loads(folder.read(name)) for name in names]
         cost = installation.cost_so_far(known) if not (summary or known.is_over) else None
@@ -214,7 +220,7 @@ def run(request: Request, user: GetUserDep, dag_id: str, run_id: str) -> Respons
         cost=cost,
         texts=texts,
         files=_files(folder, texts) if folder else [],
-        refresh=not known.is_over,
+        refresh=not (known.is_over or summary),  # whoever reads a report is not to lose the place
     )
 
 

@@ -140,6 +140,12 @@ class AirflowRun:
     """What `resolve` returned; None until then."""
     stages: list[Stage] = field(default_factory=list)
 
+    def has_reported(self, started_at: str) -> bool:
+        """Whether a summary that began at this moment is what the run has come to now."""
+        began = self.record.get("started_at") if self.record else None
+        reports = [stage.states for stage in self.stages if stage.name == "report"]
+        return began in (None, started_at) and all(set(each) <= {"success"} for each in reports)
+
     @property
     def is_over(self) -> bool:
         """Whether it has ended."""
