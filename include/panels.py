@@ -313,7 +313,7 @@ def forest(comparisons: Sequence[Comparison], threshold: float | None = None) ->
             (each.candidate, row.category, row.win_rate, row.counts.pairs)
             for row in each.by_category
         ]
-    drawn = found if len(found) <= MOST_ROWS else _without_categories(found)
+    drawn = found if len(found) <= MOST_ROWS else [row for row in found if not row[1]]
     more = len(found) - len(drawn)
     levels = sorted({level(rate.confidence_level) for *_, rate, _ in found})
     baseline = comparisons[0].baseline if comparisons else "the baseline"
@@ -344,12 +344,6 @@ def forest(comparisons: Sequence[Comparison], threshold: float | None = None) ->
         if more
         else "",
     )
-
-
-def _without_categories(
-    found: Sequence[tuple[str, str, WinRate, int | None]],
-) -> list[tuple[str, str, WinRate, int | None]]:
-    return [row for row in found if not row[1]]
 
 
 def _forest_row(

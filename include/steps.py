@@ -84,23 +84,24 @@ def resolve(
     environment = config.environment
     client = connect(environment.aws_conn_id)
     account.check(client("sts", **account.QUICK), environment)
-    refused = preflight.refusals(preflight.bucket(environment, client("s3")))
+    s3 = client("s3")
+    refused = preflight.refusals(preflight.bucket(environment, s3))
     if refused:
         raise ConfigError(f"this run has nowhere to write to:\n{refused}")
     _check_channels(config)
-    read = partial(storage.read_uri, client("s3"))
+    read = partial(storage.read_uri, s3)
     asked = [recipes.load(each.recipe, each.overrides, read=read) for each in config.judges]
     judge.image_uri(environment)
     run_slug = names.run_slug(dag_id, run_id)
     uri = f"{environment.output_s3_uri}/{config.evaluation}/{run_slug}"
-    folder = RunFolder(client("s3"), uri)
+    folder = RunFolder(s3, uri)
     stored = {"config": config.model_dump(mode="json", by_alias=True), "digest": config.digest()}
     folder.write(storage.CONFIG, json.dumps(stored, indent=2))
     judging.forget_comparisons(folder)
     for name, recipe in zip(storage.RECIPES, asked, strict=False):
         folder.write(name, recipes.to_yaml(recipe), "application/yaml")
     if not config.store_text:
-        output = RunFolder(folder.s3, environment.output_s3_uri)
+        output = RunFolder(s3, environment.output_s3_uri)
         texts.promise(output, folder, dag_id=dag_id, run_id=run_id)
     log.info("Run folder: %s", uri)
     return {

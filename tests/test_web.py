@@ -29,7 +29,7 @@ from web_routes import addresses, has_texts
 from include import browse, names, overview, publish, storage, trend
 from include.charts import Charts
 from include.preferences import resolve_pairs
-from include.records import Pair
+from include.records import Comparison, Pair
 from include.storage import RunFolder
 from scripts import labels as read_labels
 
@@ -279,20 +279,22 @@ def test_the_files_of_evaluations_are_what_is_planned() -> None:
     )
 
 
+def also_ran(output: RunFolder, run_id: str, started_at: str, comparison: Comparison) -> RunFolder:
+    """The folder of another run of `nightly`, which the overview knows."""
+    folder = RunFolder(output.s3, output.at(f"nightly/{run_id}"))
+    summary = make_summary(
+        comparison, dag_id=DAG, run_id=run_id, evaluation="nightly", started_at=started_at
+    )
+    overview.add(output, trend.rows(summary, folder))
+    return folder
+
+
 def test_two_runs_are_compared_prompt_by_prompt(
     client: TestClient, finished: RunFolder, output: RunFolder
 ) -> None:
-    other = RunFolder(output.s3, output.at("nightly/other"))
-    summary = make_summary(
-        make_comparison(),
-        dag_id=DAG,
-        run_id="other",
-        evaluation="nightly",
-        started_at="2026-01-06T06:00:00Z",
-    )
+    other = also_ran(output, "other", "2026-01-06T06:00:00Z", make_comparison())
     pairs = [Pair(f"p{n}", f"Question {n}? {HOSTILE}", "a", "b", "judged") for n in range(120)]
     browse.write(other, "claude", resolve_pairs(pairs, judge(pairs, [LOSS] * 120)), [])
-    overview.add(output, trend.rows(summary, other))
     known = {"confidence_level": 0.99, "candidates": [{"name": "claude"}, {"name": "gemma"}]}
     other.write(storage.CONFIG, json.dumps({"config": known}))
     answer = client.get("/evaluations/sandbox/nightly", params={"a": RUN_ID, "b": "other"})
@@ -322,14 +324,7 @@ def test_a_cleared_run_shows_its_progress_and_not_its_last_verdict(
 def test_two_runs_are_compared_in_the_order_in_which_they_were(
     client: TestClient, output: RunFolder, finished: RunFolder
 ) -> None:
-    later = make_summary(
-        make_comparison(),
-        dag_id=DAG,
-        run_id="later",
-        evaluation="nightly",
-        started_at="2026-01-07T06:00:00Z",
-    )
-    overview.add(output, trend.rows(later, RunFolder(output.s3, output.at("nightly/later"))))
+    also_ran(output, "later", "2026-01-07T06:00:00Z", make_comparison())
     for a, b in ((RUN_ID, "later"), ("later", RUN_ID)):
         shown = client.get("/evaluations/sandbox/nightly", params={"a": a, "b": b}).text
         chosen = re.findall(r'<option value="([^"]+)" selected', shown)
@@ -339,11 +334,8 @@ def test_two_runs_are_compared_in_the_order_in_which_they_were(
 def test_every_run_can_be_compared_whichever_candidates_it_had(
     client: TestClient, output: RunFolder, finished: RunFolder
 ) -> None:
-    later = RunFolder(output.s3, output.at("nightly/later"))
     other = replace(make_comparison(), candidate="gemma")
-    at = "2026-01-07T06:00:00Z"
-    summary = make_summary(other, dag_id=DAG, run_id="later", evaluation="nightly", started_at=at)
-    overview.add(output, trend.rows(summary, later))
+    also_ran(output, "later", "2026-01-07T06:00:00Z", other)
     shown = client.get("/evaluations/sandbox/nightly").text
     chosen = re.findall(r'<option value="([^"]+)" selected', shown)
     assert [html.unescape(each) for each in chosen] == [RUN_ID, "later"]
